@@ -1,0 +1,255 @@
+"""What arguments must satisfy, alone and together: one function a rule.
+
+Every rule names the culprit and the way out, and all of them run while the arguments are built, before a model is
+touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from etude.arguments.legacy import suggestion
+from etude.core.interval import Interval
+from etude.errors import ConfigurationError, UnsupportedOptionError
+
+# Known options of the reference that this version does not offer. Refused when they are set to anything but their
+# default: an option that is accepted must have its effect.
+UNSUPPORTED = (
+    "activation_checkpointing",
+    "gradient_checkpointing",
+    "activation_checkpointing_kwargs",
+    "gradient_checkpointing_kwargs",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+    "use_liger_kernel",
+    "liger_kernel_config",
+    "label_smoothing_factor",
+    "neftune_noise_alpha",
+    "torch_empty_cache_steps",
+    "auto_find_batch_size",
+    "include_num_input_tokens_seen",
+    "project",
+    "trackio_space_id",
+    "trackio_bucket_id",
+    "trackio_static_space_id",
+    "bf16_full_eval",
+    "fp16_full_eval",
+    "tf32",
+    "eval_use_gather_object",
+    "batch_eval_metrics",
+    "enable_jit_checkpoint",
+    "save_on_each_node",
+    "push_to_hub",
+    "hub_private_repo",
+    "hub_model_id",
+    "hub_strategy",
+    "hub_always_push",
+    "hub_revision",
+    "optim_target_modules",
+    "full_determinism",
+    "accelerator_config",
+    "parallelism_config",
+    "length_column_name",
+    "fsdp",
+    "fsdp_config",
+    "deepspeed",
+    "debug",
+    "skip_memory_metrics",
+)
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "adagrad", "rmsprop")
+SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")
+SAMPLING = ("random", "sequential")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical", "passive")
+
+
+def check(args: Any) -> None:
+    """Applies every rule to normalised arguments."""
+    for rule in RULES:
+        rule(args)
+
+
+def supported_options(args: Any) -> None:
+    """Options that are not offered yet must be at their defaults."""
+    defaults = {f.name: f.default for f in dataclasses.fields(args)}
+    for name in UNSUPPORTED:
+        value = getattr(args, name)
+        default = defaults[name]
+        if value != default and value not in (None, False, "", [], {}):
+            raise UnsupportedOptionError(
+                f"`{name}={value!r}` is not supported by this version of etude; leave `{name}` at its default."
+            )
+
+
+def supported_names(args: Any) -> None:
+    """Names out of a table must be in the part of the table that is offered."""
+    tables = {
+        "optim": OPTIMIZERS,
+        "lr_scheduler_type": SCHEDULES,
+        "train_sampling_strategy": SAMPLING,
+    }
+    for name, table in tables.items():
+        value = str(getattr(args, name))
+        if value not in table:
+            hint = suggestion(value, table)
+            raise UnsupportedOptionError(
+                f"`{name}={value!r}` is not supported by this version of etude; it offers {', '.join(table)}.{hint}"
+            )
+
+
+def supported_trackers(args: Any) -> None:
+    """Only the local log is offered so far."""
+    if args.report_to:
+        raise UnsupportedOptionError(
+            f"`report_to={args.report_to!r}` is not supported by this version of etude; every row is in "
+            "`output_dir/log.jsonl`, and a TrainerCallback with `on_log` can pass it on."
+        )
+
+
+def known_levels(args: Any) -> None:
+    """Log levels are a closed set."""
+    for name in ("log_level", "log_level_replica"):
+        if getattr(args, name) not in LOG_LEVELS:
+            raise ConfigurationError(
+                f"`{name}={getattr(args, name)!r}` is not a log level; choose one of {', '.join(LOG_LEVELS)}."
+            )
+
+
+def known_metric_extras(args: Any) -> None:
+    """`include_for_metrics` is a closed set."""
+    for extra in args.include_for_metrics:
+        if extra not in ("inputs", "loss"):
+            raise ConfigurationError(f"`include_for_metrics` takes 'inputs' and 'loss', not {extra!r}.")
+
+
+def positive_counts(args: Any) -> None:
+    """Counts that must be whole numbers above zero."""
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        value = getattr(args, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"`{name}` must be a whole number of at least 1, it is {value!r}.")
+    if args.max_steps == 0 or not isinstance(args.max_steps, int):
+        raise ConfigurationError(
+            f"`max_steps={args.max_steps!r}` trains nothing; give a number of updates, or -1 to go by num_train_epochs."
+        )
+    if args.dataloader_num_workers < 0:
+        raise ConfigurationError(
+            f"`dataloader_num_workers` must not be negative, it is {args.dataloader_num_workers}."
+        )
+
+
+def number_ranges(args: Any) -> None:
+    """Real-valued arguments must be finite and in range."""
+    at_least_zero = (
+        "learning_rate",
+        "weight_decay",
+        "adam_epsilon",
+        "max_grad_norm",
+        "warmup_steps",
+        "eval_delay",
+    )
+    for name in at_least_zero:
+        value = getattr(args, name)
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            hint = " (1e-4 in quotes is text, write it as a number)" if isinstance(value, str) else ""
+            raise ConfigurationError(f"`{name}` must be a number of at least 0, it is {value!r}{hint}.")
+    for name in ("adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(args, name) < 1:
+            raise ConfigurationError(f"`{name}` must be in [0, 1), it is {getattr(args, name)!r}.")
+    if args.max_steps < 0 and not args.num_train_epochs > 0:
+        raise ConfigurationError(
+            f"`num_train_epochs={args.num_train_epochs!r}` trains nothing; give a number above 0, or max_steps."
+        )
+
+
+def recurrences(args: Any) -> None:
+    """Steps between logs, evaluations and checkpoints."""
+    for what in ("logging", "eval", "save"):
+        if str(getattr(args, f"{what}_strategy")) != "steps":
+            continue
+        if what == "eval" and not args.eval_steps:
+            args.eval_steps = args.logging_steps
+        name = f"{what}_steps"
+        interval = Interval.parse(getattr(args, name), name)
+        if interval.value == 0 and what != "save":
+            raise ConfigurationError(
+                f"`{what}_strategy='steps'` needs `{name}` above 0"
+                + (" (or `logging_steps`, which it falls back to)." if what == "eval" else ".")
+            )
+        setattr(args, name, interval.normalized())
+
+
+def one_precision(args: Any) -> None:
+    """bf16 and fp16 exclude each other."""
+    if args.bf16 and args.fp16:
+        raise ConfigurationError(
+            "`bf16` and `fp16` cannot both be on; choose one (bf16 where the hardware has it)."
+        )
+
+
+def best_model(args: Any) -> None:
+    """Loading the best model needs evaluations that coincide with checkpoints."""
+    if not args.load_best_model_at_end or str(args.save_strategy) == "best":
+        return
+    if str(args.eval_strategy) != str(args.save_strategy):
+        raise ConfigurationError(
+            "`load_best_model_at_end` requires the save and eval strategy to match, they are "
+            f"`save_strategy='{args.save_strategy}'` and `eval_strategy='{args.eval_strategy}'`."
+        )
+    if str(args.eval_strategy) != "steps":
+        return
+    save, evaluate = Interval(args.save_steps), Interval(args.eval_steps)
+    if save.is_share != evaluate.is_share:
+        raise ConfigurationError(
+            "`load_best_model_at_end` cannot be guaranteed when mixing a ratio and a number of steps: "
+            f"`save_steps={args.save_steps}`, `eval_steps={args.eval_steps}`. Give both in the same way."
+        )
+    scale = 1_000_000 if save.is_share else 1  # ratios are compared as whole millionths
+    if round(save.value * scale) % round(evaluate.value * scale) != 0:
+        raise ConfigurationError(
+            "`load_best_model_at_end` requires `save_steps` to be a round multiple of `eval_steps`, they are "
+            f"{args.save_steps} and {args.eval_steps}."
+        )
+
+
+def best_saving(args: Any) -> None:
+    """`save_strategy='best'` needs a metric and evaluations."""
+    if str(args.save_strategy) != "best":
+        return
+    if args.metric_for_best_model is None:
+        raise ConfigurationError("`save_strategy='best'` needs `metric_for_best_model`, for example 'loss'.")
+    if str(args.eval_strategy) == "no":
+        raise ConfigurationError(
+            "`save_strategy='best'` never saves without evaluations: set `eval_strategy`."
+        )
+
+
+def loader(args: Any) -> None:
+    """Options of the loading processes need loading processes."""
+    if args.dataloader_num_workers > 0:
+        return
+    for name in (
+        "dataloader_prefetch_factor",
+        "dataloader_persistent_workers",
+        "dataloader_multiprocessing_context",
+    ):
+        if getattr(args, name):
+            raise ConfigurationError(f"`{name}` needs `dataloader_num_workers` of at least 1.")
+
+
+RULES = (
+    supported_options,
+    supported_names,
+    supported_trackers,
+    known_levels,
+    known_metric_extras,
+    positive_counts,
+    number_ranges,
+    recurrences,
+    one_precision,
+    best_model,
+    best_saving,
+    loader,
+)

@@ -1,0 +1,76 @@
+"""What a checkpoint contains besides the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from etude.checkpoint import files
+from etude.core.rng import random_state
+from etude.core.state import TrainerState
+
+
+def save_optimizer(folder: Path, optimizer: Any, scheduler: Any, scaler_state: dict[str, Any]) -> None:
+    """Writes the state of optimizer, schedule and, where there is one, loss scaler."""
+    torch.save(optimizer.state_dict(), folder / files.OPTIMIZER)
+    torch.save(scheduler.state_dict(), folder / files.SCHEDULER)
+    if scaler_state:
+        torch.save(scaler_state, folder / files.SCALER)
+
+
+def save_random_state(folder: Path, at_epoch_start: dict[str, Any], rank: int, world_size: int) -> None:
+    """Writes the random state of this process: now, and when the epoch began."""
+    state = {**random_state(), "at_epoch_start": at_epoch_start}
+    torch.save(state, folder / files.random_state_file(rank, world_size))
+
+
+def save_position(folder: Path, progress_by_rank: list[dict[str, Any]]) -> None:
+    """Writes the positions in the data and running losses of all processes."""
+    text = json.dumps({"format": 1, "progress": progress_by_rank}, indent=2)
+    (folder / files.ETUDE_STATE).write_text(text + "\n", encoding="utf-8")
+
+
+def save_arguments(folder: Path, args: Any) -> None:
+    """Writes the arguments: readable, and as the reference's pickled object."""
+    (folder / files.TRAINING_ARGS_JSON).write_text(args.to_json_string() + "\n", encoding="utf-8")
+    torch.save(args, folder / files.TRAINING_ARGS)
+
+
+def is_exportable(part: Any) -> bool:
+    """Whether a callback keeps state in checkpoints."""
+    return callable(getattr(part, "state", None)) and callable(getattr(type(part), "from_state", None))
+
+
+def exported_states(parts: list[Any]) -> dict[str, Any]:
+    """State of each part by class name; several parts of one class: a list in their order."""
+    states: dict[str, Any] = {}
+    for part in filter(is_exportable, parts):
+        name = type(part).__name__
+        if name not in states:
+            states[name] = part.state()
+        elif isinstance(states[name], list):
+            states[name].append(part.state())
+        else:
+            states[name] = [states[name], part.state()]
+    return states
+
+
+def restored_callbacks(callbacks: list[Any], state: TrainerState) -> tuple[list[Any], list[str]]:
+    """The callbacks with those replaced that have a state in the checkpoint.
+
+    Returns:
+        The callbacks in their order, and the names in the checkpoint that none of them has.
+    """
+    waiting = {n: list(s) if isinstance(s, list) else [s] for n, s in dict(state.stateful_callbacks).items()}
+    waiting.pop("TrainerControl", None)
+    restored = []
+    for callback in callbacks:
+        name = type(callback).__name__
+        if is_exportable(callback) and waiting.get(name):
+            callback = type(callback).from_state(waiting[name].pop(0))
+        restored.append(callback)
+    known = {type(callback).__name__ for callback in callbacks}
+    return restored, [name for name in waiting if name not in known]

@@ -1,0 +1,20 @@
+"""The names of a checkpoint's files, those of the reference and etude's own."""
+
+from __future__ import annotations
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+OPTIMIZER = "optimizer.pt"
+SCHEDULER = "scheduler.pt"
+SCALER = "scaler.pt"
+TRAINER_STATE = "trainer_state.json"
+TRAINING_ARGS = "training_args.bin"
+TRAINING_ARGS_JSON = "training_args.json"
+ETUDE_STATE = "etude_state.json"  # position in the data and running losses, which the reference does not keep
+FOLDER_PREFIX = "checkpoint"
+STAGING_PREFIX = ".staging-"
+
+
+def random_state_file(rank: int, world_size: int) -> str:
+    """Name of the file with the random state of one process."""
+    return "rng_state.pth" if world_size == 1 else f"rng_state_{rank}.pth"

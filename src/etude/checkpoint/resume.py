@@ -1,0 +1,149 @@
+"""Going on from a checkpoint: what is read back, and what it is read into."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from etude.checkpoint import files
+from etude.checkpoint.store import get_last_checkpoint
+from etude.core.state import Plan, TrainerState
+from etude.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SavedPosition:
+    """Where an interrupted run stood, besides `TrainerState`.
+
+    Attributes:
+        progress: state of the `Progress` of this process.
+        at_epoch_start: random state when the epoch began, or None where the checkpoint does not have it.
+        at_checkpoint: random state when the checkpoint was written, likewise.
+    """
+
+    progress: dict[str, Any]
+    at_epoch_start: dict[str, Any] | None
+    at_checkpoint: dict[str, Any] | None
+
+
+def resolve(resume_from_checkpoint: str | bool | None, output_dir: str) -> str | None:
+    """The checkpoint folder that `train(resume_from_checkpoint=...)` means.
+
+    Args:
+        resume_from_checkpoint: a path; True for the newest in `output_dir`; None or False for none.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    if resume_from_checkpoint is None or resume_from_checkpoint is False:
+        return None
+    if resume_from_checkpoint is True:
+        newest = get_last_checkpoint(output_dir)
+        if newest is None:
+            raise CheckpointError(
+                f"No valid checkpoint found in output directory ({output_dir}): leave out resume_from_checkpoint to "
+                "start from the beginning."
+            )
+        return newest
+    folder = Path(resume_from_checkpoint)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"Can't find a valid checkpoint at {resume_from_checkpoint}: there is no such folder."
+        )
+    if not (folder / files.TRAINER_STATE).is_file():
+        raise CheckpointError(
+            f"Can't find a valid checkpoint at {resume_from_checkpoint}: it has no {files.TRAINER_STATE}. To "
+            "start from its weights, load them into the model instead."
+        )
+    return str(folder)
+
+
+def load_trainer_state(folder: str) -> TrainerState:
+    """The `TrainerState` of a checkpoint; a best checkpoint that is gone is forgotten, and said."""
+    state = TrainerState.load_from_json(str(Path(folder) / files.TRAINER_STATE))
+    best = state.best_model_checkpoint
+    if best is not None and not Path(best).is_dir():
+        logger.warning("The best checkpoint so far, %s, is not there any more.", best)
+        state.best_model_checkpoint = None
+    return state
+
+
+def load_tensors(path: Path) -> Any:
+    """What `torch.save` wrote, read without executing anything; tensors on the host."""
+    with torch.serialization.safe_globals(_numpy_globals()):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_optimizer(folder: str, optimizer: Any, scheduler: Any) -> None:
+    """Restores optimizer and schedule.
+
+    Raises:
+        CheckpointError: a file is missing.
+    """
+    for name, part in ((files.OPTIMIZER, optimizer), (files.SCHEDULER, scheduler)):
+        path = Path(folder) / name
+        if not path.is_file():
+            raise CheckpointError(
+                f"{folder} has no {name}, so the run cannot go on as it was (was it written with save_only_model?). To "
+                "start from its weights with a fresh optimizer, load them into the model and do not resume."
+            )
+        part.load_state_dict(load_tensors(path))
+
+
+def load_position(
+    folder: str, state: TrainerState, plan: Plan, steps: int, rank: int, world_size: int
+) -> SavedPosition:
+    """Where the run stood. For a checkpoint of the reference it follows from the number of steps.
+
+    Args:
+        steps: micro-batches of each process in one update.
+    """
+    random = Path(folder) / files.random_state_file(rank, world_size)
+    saved = load_tensors(random) if random.is_file() else {}
+    if not saved:
+        logger.warning(
+            "%s has no random state for process %d of %d: dropout will differ.", folder, rank, world_size
+        )
+    own = Path(folder) / files.ETUDE_STATE
+    if own.is_file():
+        by_rank = json.loads(own.read_text(encoding="utf-8"))["progress"]
+        if len(by_rank) != world_size:
+            raise CheckpointError(
+                f"{folder} was written by {len(by_rank)} processes, this run has {world_size}: resume it with "
+                f"{len(by_rank)}."
+            )
+        progress = by_rank[rank]
+    else:
+        epoch, done = divmod(state.global_step, plan.updates_per_epoch)
+        progress = _derived(epoch, done * steps, state)
+    return SavedPosition(progress, saved.get("at_epoch_start"), saved or None)
+
+
+def _derived(epoch: int, micro_steps: int, state: TrainerState) -> dict[str, Any]:
+    logged = [row for row in state.log_history if "loss" in row]
+    previous = [0, *(row["step"] for row in logged)]
+    total = sum(row["loss"] * (row["step"] - before) for row, before in zip(logged, previous, strict=False))
+    return {
+        "epoch": epoch,
+        "micro_steps": micro_steps,
+        "last_logged_step": state.global_step,
+        "stop_epoch": False,
+        "stop_training": False,
+        "pending_loss": None,
+        "pending_dtype": None,
+        "logged_loss": total,
+    }
+
+
+def _numpy_globals() -> list[Any]:
+    """What NumPy's random state is made of, in the words of `torch.load`."""
+    multiarray = np._core.multiarray  # type: ignore[attr-defined]
+    return [multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]

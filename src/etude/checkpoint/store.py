@@ -1,0 +1,153 @@
+"""The folder of a run's checkpoints: writing one as a whole, finding them, removing old ones.
+
+A checkpoint is written to a staging folder, forced to the disk, and renamed. `checkpoint-N` is therefore either
+complete or not there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from etude.checkpoint.files import FOLDER_PREFIX, STAGING_PREFIX, TRAINER_STATE
+from etude.errors import CheckpointError
+from etude.strategies.base import Strategy
+
+_NAME = re.compile(rf"^{FOLDER_PREFIX}-(\d+)$")
+
+
+class CheckpointStore:
+    """The checkpoints in one output folder, as all processes of a run use them together."""
+
+    def __init__(self, output_dir: str, strategy: Strategy) -> None:
+        self.output_dir = Path(output_dir)
+        self._strategy = strategy
+        self._own: set[int] = set()
+
+    def begin(self, step: int) -> None:
+        """A run starts at `step`: the checkpoints up to there are its own, any others are left alone."""
+        self._own = {found for found in self.steps() if found <= step} if step else set()
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of that step is, or would be."""
+        return self.output_dir / f"{FOLDER_PREFIX}-{step}"
+
+    def write(self, step: int, fill: Callable[[Path], None]) -> Path:
+        """Writes the checkpoint of a step.
+
+        Args:
+            fill: writes this process's files into the folder that it is given. Called on every process.
+
+        Raises:
+            CheckpointError: a process could not write its files; no checkpoint becomes visible.
+        """
+        target = self.path(step)
+        staging = self.output_dir / f"{STAGING_PREFIX}{target.name}"
+        if self._strategy.world.is_main:
+            self.remove_leftovers()
+            staging.mkdir(parents=True)
+        self._strategy.barrier()
+        failure: Exception | None = None
+        try:
+            fill(staging)
+        except Exception as error:
+            failure = error
+        if self._strategy.agree([failure is not None])[0]:
+            raise failure or CheckpointError(f"Another process could not write its part of {target}.")
+        if self._strategy.world.is_main:
+            commit(staging, target)
+        self._strategy.barrier()
+        self._own.add(step)
+        return target
+
+    def remove_leftovers(self) -> None:
+        """Removes what a write that was killed has left behind."""
+        for folder in self.output_dir.glob(f"{STAGING_PREFIX}*"):
+            shutil.rmtree(folder)
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, in order."""
+        return checkpoint_steps(self.output_dir)
+
+    def _own_steps(self) -> list[int]:
+        return [step for step in self.steps() if step in self._own]
+
+    def prune(self, keep: int | None, protected: str | None) -> None:
+        """Removes all but the `keep` newest checkpoints of this run, by step; never the newest, nor the protected one.
+
+        Args:
+            keep: how many to keep, counting the protected one; None or 0 keeps all.
+            protected: path of a checkpoint that stays.
+        """
+        if not keep or keep < 0 or not self._strategy.world.is_main:
+            return
+        steps = self._own_steps()
+        stays = set(steps[-1:])
+        stays |= {step for step in steps if protected is not None and same_folder(self.path(step), protected)}
+        for step in reversed(steps):
+            if len(stays) < keep:
+                stays.add(step)
+        for step in steps:
+            if step not in stays:
+                remove(self.path(step))
+
+    def keep_only(self, path: str) -> None:
+        """Removes every checkpoint of this run but this one."""
+        if self._strategy.world.is_main:
+            for step in self._own_steps():
+                if not same_folder(self.path(step), path):
+                    remove(self.path(step))
+
+
+def commit(staging: Path, target: Path) -> None:
+    """Makes a complete staging folder visible under its name, in place of an older one."""
+    for path in sorted(staging.rglob("*")):
+        _sync(path)
+    _sync(staging)
+    replaced = None
+    if target.exists():
+        replaced = staging.with_name(f"{STAGING_PREFIX}replaced-{target.name}")
+        os.rename(target, replaced)
+    os.rename(staging, target)
+    _sync(target.parent)
+    if replaced is not None:
+        shutil.rmtree(replaced)
+
+
+def remove(folder: Path) -> None:
+    """Removes a checkpoint so that a half removed one is never visible."""
+    hidden = folder.with_name(f"{STAGING_PREFIX}removed-{folder.name}")
+    os.rename(folder, hidden)
+    shutil.rmtree(hidden)
+
+
+def checkpoint_steps(output_dir: str | os.PathLike[str]) -> list[int]:
+    """Steps of the checkpoints in a folder, in order."""
+    folder = Path(output_dir)
+    if not folder.is_dir():
+        return []
+    found = ((_NAME.match(path.name), path) for path in folder.iterdir())
+    return sorted(int(match.group(1)) for match, path in found if match and (path / TRAINER_STATE).is_file())
+
+
+def get_last_checkpoint(folder: str) -> str | None:
+    """Path of the checkpoint with the highest step in `folder`, or None."""
+    steps = checkpoint_steps(folder)
+    return os.path.join(folder, f"{FOLDER_PREFIX}-{steps[-1]}") if steps else None
+
+
+def same_folder(one: Path, other: str) -> bool:
+    """Whether two paths lead to the same folder."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _sync(path: Path) -> None:
+    """Forces a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,70 @@
+"""The weights of a model, to and from a folder, in the reference's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, load_model, save_model
+from torch import nn
+
+from etude.checkpoint.files import WEIGHTS, WEIGHTS_INDEX
+from etude.errors import CheckpointError
+
+
+def save_weights(model: nn.Module, folder: str, state_dict: dict[str, Any] | None = None) -> None:
+    """Writes the model: with its own `save_pretrained` where it has one, else as one safetensors file.
+
+    Tensors that several parameters share are written once.
+    """
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(folder, state_dict=state_dict)  # type: ignore[operator]
+    else:
+        save_model(model, str(Path(folder) / WEIGHTS), metadata={"format": "pt"})
+
+
+def load_weights(model: nn.Module, folder: str) -> None:
+    """Puts the weights of a folder into the model.
+
+    Raises:
+        CheckpointError: there are none, or they do not fit the model.
+    """
+    path = Path(folder)
+    try:
+        if (path / WEIGHTS).is_file():
+            load_model(model, str(path / WEIGHTS), strict=True)
+        elif (path / WEIGHTS_INDEX).is_file():
+            _load_sharded(model, path)
+        else:
+            raise CheckpointError(f"There are no weights in {folder}: neither {WEIGHTS} nor {WEIGHTS_INDEX}.")
+    except RuntimeError as error:
+        if not hasattr(type(model), "from_pretrained"):
+            raise CheckpointError(f"The weights in {folder} do not fit the model. {error}") from error
+        _load_through_class(model, folder, error)
+
+
+def _load_sharded(model: nn.Module, path: Path) -> None:
+    index = json.loads((path / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+    missing = set(model.state_dict())
+    for name in sorted(set(index["weight_map"].values())):
+        part = load_file(str(path / name))
+        missing -= part.keys()
+        unexpected = model.load_state_dict(part, strict=False).unexpected_keys
+        if unexpected:
+            raise RuntimeError(f"{name} has parameters that the model has not: {', '.join(unexpected)}")
+    shared = {tensor.data_ptr() for key, tensor in model.state_dict().items() if key not in missing}
+    absent = [key for key in missing if model.state_dict()[key].data_ptr() not in shared]
+    if absent:
+        raise RuntimeError(f"parameters of the model are not in the files: {', '.join(sorted(absent))}")
+
+
+def _load_through_class(model: nn.Module, folder: str, error: RuntimeError) -> None:
+    """For models whose files have other parameter names than their modules: the class knows how to read them."""
+    loaded = type(model).from_pretrained(folder)  # type: ignore[attr-defined]
+    try:
+        with torch.no_grad():
+            model.load_state_dict(loaded.state_dict(), strict=True)
+    except RuntimeError:
+        raise CheckpointError(f"The weights in {folder} do not fit the model. {error}") from error

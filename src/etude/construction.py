@@ -1,0 +1,108 @@
+"""What must hold when a Trainer is built: one function a rule, each with the way out."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from etude.core.names import IntervalStrategy
+from etude.data.loader import has_length
+from etude.errors import ConfigurationError, SetupError
+from etude.optional import is_instance_of
+
+logger = logging.getLogger(__name__)
+
+
+def model_or_init(model: Any, model_init: Any) -> None:
+    """Exactly one of the two, and of the right kind."""
+    if model is None and model_init is None:
+        raise SetupError("`Trainer` requires either a `model` or `model_init` argument.")
+    if model is not None and model_init is not None:
+        raise ConfigurationError(
+            "`Trainer` requires either a `model` or `model_init` argument, but not both."
+        )
+    if model is not None and not isinstance(model, nn.Module):
+        raise ConfigurationError(f"`model` must be a torch.nn.Module, it is a {type(model).__name__}.")
+
+
+def has_head(model: nn.Module) -> None:
+    """A transformers model without a head has no loss."""
+    if not is_instance_of(model, "transformers", "PreTrainedModel"):
+        return
+    names = _headless_names()
+    if type(model).__name__ in names:
+        raise ConfigurationError(
+            f"{type(model).__name__} cannot be used as is for training: it has no head and computes no loss. Choose a "
+            "class with one, such as AutoModelForSequenceClassification."
+        )
+
+
+def _headless_names() -> set[str]:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_MAPPING_NAMES,
+    )  # loaded already: the model is one of its
+
+    names: set[str] = set()
+    for value in MODEL_MAPPING_NAMES.values():
+        names.update([value] if isinstance(value, str) else value)
+    return names
+
+
+def optimizers_fit(optimizers: Any, optimizer_cls_and_kwargs: Any, model_init: Any) -> None:
+    """Ready-made optimizers exclude the other ways to get one."""
+    given = any(part is not None for part in optimizers)
+    if optimizers[0] is not None and optimizer_cls_and_kwargs is not None:
+        raise SetupError(
+            "Passing both `optimizers` and `optimizer_cls_and_kwargs` is contradictory; choose one."
+        )
+    if model_init is not None and given:
+        raise SetupError(
+            "Passing `optimizers` together with `model_init` cannot work: each training builds a new model, whose "
+            "parameters the optimizer would not have. Override `create_optimizer` and `create_scheduler` instead."
+        )
+
+
+def collator_fits(data_collator: Any) -> None:
+    """The collator must be a function of a list of samples."""
+    if data_collator is not None and not callable(data_collator):
+        raise TypeError(
+            f"The `data_collator` should be a callable that makes a batch of a list of samples; a "
+            f"{type(data_collator).__name__} is not. (An object with `collate_batch` was one in old versions.)"
+        )
+
+
+def data_fits(args: Any, train_dataset: Any, eval_dataset: Any) -> None:
+    """Data sets must be there where the arguments need them."""
+    if args.eval_strategy != IntervalStrategy.NO and eval_dataset is None:
+        raise ConfigurationError(
+            f"You have set `eval_strategy='{args.eval_strategy}'` but there is no `eval_dataset`: give one, or set "
+            "`eval_strategy='no'`."
+        )
+    if train_dataset is not None and not has_length(train_dataset) and args.max_steps <= 0:
+        raise ConfigurationError(
+            "The train_dataset does not implement __len__, so `max_steps` has to be specified: its number of updates "
+            "cannot be worked out."
+        )
+
+
+def best_metric_fits(args: Any) -> None:
+    """Choosing the best model needs a metric."""
+    if (args.load_best_model_at_end or args.save_strategy == "best") and args.metric_for_best_model is None:
+        raise ConfigurationError(
+            "`metric_for_best_model` must be set for `load_best_model_at_end` and `save_strategy='best'`."
+        )
+
+
+def call_model_init(model_init: Callable[..., Any], trial: Any) -> nn.Module:
+    """The model that `model_init` makes, with or without the trial as its argument."""
+    parameters = inspect.signature(model_init).parameters
+    if len(parameters) > 1:
+        raise SetupError(f"`model_init` should have 0 or 1 argument, it has {len(parameters)}.")
+    model = model_init(trial) if parameters else model_init()
+    if model is None:
+        raise SetupError("`model_init` should not return None: return the model.")
+    return model  # type: ignore[no-any-return]

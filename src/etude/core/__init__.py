@@ -1,0 +1,1 @@
+"""Values that every other room uses: state, events, intervals, random state, outputs."""

@@ -1,0 +1,79 @@
+"""Which columns of a data set the model wants."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from etude.errors import DataError
+from etude.optional import is_instance_of
+
+logger = logging.getLogger(__name__)
+
+LABEL_COLUMNS = ("label", "label_ids")  # collators turn these into "labels"
+
+
+def wanted_columns(model: nn.Module, label_names: list[str]) -> list[str] | None:
+    """Columns that the model's forward takes, and those of labels; None where it takes any (`**kwargs`, `*args` only).
+
+    A forward with named parameters *and* `**kwargs` is judged by its names, as in the reference.
+    """
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if not named:
+        return None
+    return [*named, *LABEL_COLUMNS, *(name for name in label_names if name not in named)]
+
+
+def is_arrow_dataset(dataset: Any) -> bool:
+    """Whether it is a `datasets.Dataset`, whose columns can be left out before they are read."""
+    return is_instance_of(dataset, "datasets", "Dataset")
+
+
+def without_unused_columns(dataset: Any, wanted: list[str], what: str) -> Any:
+    """A `datasets.Dataset` with only the wanted columns; says once which were left out.
+
+    Raises:
+        DataError: nothing would be left.
+    """
+    ignored = [name for name in dataset.column_names if name not in wanted]
+    if not ignored:
+        return dataset
+    if len(ignored) == len(dataset.column_names):
+        raise DataError(
+            f"No column of the {what} set is an argument of the model's forward: it has {', '.join(ignored)}, the "
+            f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them in a "
+            "data collator."
+        )
+    logger.info(
+        "Columns of the %s set that the model does not take are left out: %s.", what, ", ".join(ignored)
+    )
+    return dataset.remove_columns(ignored)
+
+
+class RemoveColumnsCollator:
+    """Leaves unwanted keys out of each sample before collating, for data sets whose columns cannot be removed."""
+
+    def __init__(self, collator: Callable[[list[Any]], Any], wanted: list[str], what: str) -> None:
+        self.data_collator = collator
+        self.signature_columns = wanted
+        self._what = what
+        self._told = False
+
+    def __call__(self, features: list[Any]) -> Any:
+        return self.data_collator([self._only_wanted(feature) for feature in features])
+
+    def _only_wanted(self, feature: Any) -> Any:
+        if not isinstance(feature, Mapping):
+            return feature
+        ignored = [name for name in feature if name not in self.signature_columns]
+        if ignored and not self._told:
+            self._told = True
+            logger.info(
+                "Columns of the %s set that the model does not take: %s.", self._what, ", ".join(ignored)
+            )
+        return {name: value for name, value in feature.items() if name in self.signature_columns}

@@ -1,0 +1,203 @@
+"""Building PyTorch data loaders, and walking one through an epoch from any position."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
+from torch.utils.data.distributed import DistributedSampler
+
+from etude.core.rng import worker_seed
+from etude.core.world import World
+from etude.data.samplers import EpochSampler, EveryNth, GlobalBatchSampler, Skipping
+from etude.data.shards import RankShard, SeededDataset
+from etude.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How batches are loaded; the names are those of PyTorch's DataLoader."""
+
+    num_workers: int = 0
+    pin_memory: bool = False
+    persistent_workers: bool = False
+    prefetch_factor: int | None = None
+    multiprocessing_context: str | None = None
+    in_order: bool = True
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of DataLoader."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def has_length(data: Any) -> bool:
+    """Whether `len(data)` works."""
+    try:
+        return len(data) is not None
+    except (TypeError, NotImplementedError, AttributeError):
+        return False
+
+
+def is_iterable(dataset: Any) -> bool:
+    """Whether the data set is a stream rather than a map from indices to samples."""
+    return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
+
+
+def train_loader(
+    dataset: Any,
+    sampler: Any,
+    collate_fn: Any,
+    *,
+    batch_size: int,
+    drop_last: bool,
+    seed: int,
+    world: World,
+    settings: LoaderSettings,
+) -> DataLoader[Any]:
+    """A loader of this process's share of the training data.
+
+    Args:
+        sampler: the global order of a map-style data set, the same on every process; a `DistributedSampler` is taken
+            to have divided it already, a batch sampler to have cut it into this process's batches.
+        seed: seed of what loading processes draw.
+    """
+    options = {"collate_fn": collate_fn, "worker_init_fn": _init_worker, **settings.options()}
+    if is_iterable(dataset):
+        if world.size > 1:
+            dataset = RankShard(dataset, batch_size, drop_last, world.rank, world.size)
+        return DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, **options)
+    if isinstance(sampler, BatchSampler):
+        return DataLoader(dataset, batch_sampler=sampler, **options)
+    divided = isinstance(sampler, DistributedSampler)
+    batches = GlobalBatchSampler(
+        reseeded(sampler, seed),
+        batch_size,
+        drop_last,
+        rank=0 if divided else world.rank,
+        world_size=1 if divided else world.size,
+        seed=seed if settings.num_workers else None,
+    )
+    return DataLoader(
+        SeededDataset(dataset) if settings.num_workers else dataset, batch_sampler=batches, **options
+    )
+
+
+def eval_loader(
+    dataset: Any, sampler: Any, collate_fn: Any, *, batch_size: int, world: World, settings: LoaderSettings
+) -> DataLoader[Any]:
+    """A loader of this process's share of a data set that is only looked at: every sample once, in order.
+
+    Process r of w gets the batches r, r + w, r + 2w ... of a run with one process.
+    """
+    options = {"collate_fn": collate_fn, **settings.options(), "generator": torch.Generator()}
+    if is_iterable(dataset):
+        if world.size > 1:
+            dataset = RankShard(dataset, batch_size, False, world.rank, world.size)
+        return DataLoader(dataset, batch_size=batch_size, **options)
+    batches: Sampler[list[int]] = BatchSampler(sampler, batch_size, drop_last=False)
+    if world.size > 1:
+        batches = EveryNth(batches, world.rank, world.size)
+    return DataLoader(dataset, batch_sampler=batches, **options)
+
+
+def reseeded(sampler: Any, seed: int) -> Any:
+    """PyTorch's own RandomSampler as an `EpochSampler`, whose order a resumed run can find again.
+
+    Only the plain one, which draws every sample once: any other sampler is the user's decision.
+    """
+    if (
+        type(sampler) is RandomSampler
+        and not sampler.replacement
+        and sampler.num_samples == len(sampler.data_source)
+    ):
+        return EpochSampler(sampler.data_source, seed)
+    return sampler
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    """Tells the loader, its samplers and its data set which epoch comes, where they want to know."""
+    batches = getattr(loader, "batch_sampler", None)
+    parts = [loader, batches, getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None)]
+    parts += [getattr(loader, "sampler", None), getattr(loader, "dataset", None)]
+    told: list[Any] = []
+    for part in parts:
+        if part is not None and hasattr(part, "set_epoch") and not any(part is other for other in told):
+            part.set_epoch(epoch)
+            told.append(part)
+
+
+def start_at(loader: Any, step: int) -> Iterator[Any]:
+    """The batches of the loader's current epoch from `step` on.
+
+    Etude's own loaders begin there at once. A user's map-style DataLoader walks its batch sampler and reads no data;
+    anything else has to be read and thrown away, which is said.
+    """
+    if step == 0:
+        return iter(loader)
+    batches = getattr(loader, "batch_sampler", None)
+    if isinstance(batches, GlobalBatchSampler):
+        batches.seek(step)
+        return iter(loader)
+    if type(loader) is DataLoader and batches is not None and not is_iterable(loader.dataset):
+        return iter(_with_batches(loader, Skipping(batches, step)))
+    logger.warning(
+        "Resuming: reading past the %d batches that are done, as the data cannot be entered there.", step
+    )
+    iterator: Iterator[Any] = iter(loader)
+    for _ in range(step):
+        if next(iterator, None) is None:
+            break
+    return iterator
+
+
+def samples_of(loader: Any, start: int, stop: int) -> list[int] | None:
+    """Data set indices that this process reads in those steps of the current epoch, where they can be told."""
+    batches = getattr(loader, "batch_sampler", None)
+    return batches.indices(start, stop) if isinstance(batches, GlobalBatchSampler) else None
+
+
+def any_batch(loader: Any) -> Any:
+    """A batch of one sample, for a process that has none of its own but must keep in step with the others.
+
+    Raises:
+        DataError: the loader reads a stream, and there is nothing left in it for this process.
+    """
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None or is_iterable(dataset):
+        raise DataError(
+            "A process has no sample of the training stream while others have: the stream needs at least as many "
+            "samples as there are processes."
+        )
+    return loader.collate_fn([dataset[0]])
+
+
+def num_samples(loader: Any) -> int | None:
+    """Length of the loader's data set, or None."""
+    dataset = getattr(loader, "dataset", None)
+    return len(dataset) if isinstance(dataset, Sized) and has_length(dataset) else None
+
+
+def _with_batches(loader: DataLoader[Any], batches: Sampler[list[int]]) -> DataLoader[Any]:
+    names = (
+        "collate_fn",
+        "num_workers",
+        "pin_memory",
+        "timeout",
+        "worker_init_fn",
+        "multiprocessing_context",
+    )
+    options = {name: getattr(loader, name) for name in names}
+    options |= {
+        name: getattr(loader, name) for name in ("generator", "prefetch_factor", "persistent_workers")
+    }
+    return DataLoader(loader.dataset, batch_sampler=batches, in_order=loader.in_order, **options)
+
+
+def _init_worker(worker_id: int) -> None:
+    worker_seed(worker_id)

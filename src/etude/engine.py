@@ -1,0 +1,36 @@
+"""What a Trainer keeps to itself, behind one attribute, out of the way of the names that subclasses use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from etude.checkpoint.store import CheckpointStore
+from etude.loops.accumulate import Accumulation
+from etude.loops.run import Run
+from etude.precision import Precision
+from etude.strategies.base import Strategy
+
+
+@dataclass
+class Engine:
+    """The parts that live as long as the Trainer, and the run in progress.
+
+    Attributes:
+        store: the checkpoints of `args.output_dir`.
+        accumulation: the weights of the micro-batches of the update in progress.
+        run: the parts of the training in progress, or of the last one.
+        counts_label_shift: whether the model's loss leaves out the first label of each sequence.
+        operations: floating-point operations for one element of the main input; None until it is asked for.
+        flops: operations since they were last added to the state.
+        created_scheduler: whether the Trainer made the schedule itself, and makes a new one for each training.
+    """
+
+    strategy: Strategy
+    precision: Precision
+    store: CheckpointStore
+    accumulation: Accumulation
+    run: Run | None = None
+    counts_label_shift: bool = False
+    operations: int | None = None
+    flops: float = 0.0
+    created_scheduler: bool = False

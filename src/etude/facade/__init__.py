@@ -1,0 +1,1 @@
+"""The Trainer's public methods by topic; `etude.trainer` joins them."""

@@ -1,0 +1,73 @@
+"""The Trainer's methods that write to disk and read back."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import nn
+
+from etude import saving
+from etude.checkpoint.weights import load_weights
+from etude.facade.base import TrainerAttributes
+from etude.loops.evaluate import find_metric
+
+
+class FileMethods(TrainerAttributes):
+    """Models and checkpoints. The ones with an underscore are called by the loop, and may be overridden as well."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Writes the model, what prepares its inputs, and the arguments. Call it on every process.
+
+        Args:
+            output_dir: the folder; `args.output_dir` if not given.
+        """
+        if self.args.should_save:
+            self._save(str(self.args.output_dir) if output_dir is None else output_dir)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Writes the files of `save_model`, on the main process."""
+        saving.save_model_files(
+            self, str(self.args.output_dir) if output_dir is None else output_dir, state_dict
+        )
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes the checkpoint of this step, and removes those that are no longer wanted."""
+        saving.save_checkpoint(self)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Puts the weights of a checkpoint into the model."""
+        load_weights(self.model if model is None else model, resume_from_checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Restores optimizer and schedule of a checkpoint."""
+        if checkpoint is not None:
+            saving.load_optimizer_and_scheduler(self, checkpoint)
+
+    def _load_best_model(self) -> None:
+        """Puts the weights of the best checkpoint into the model."""
+        saving.load_best_model(self)
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        """The folder of the run's checkpoints."""
+        return str(self.args.output_dir)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:
+        """Compares an evaluation with the best so far. Returns whether it is the new best."""
+        name = self.args.metric_for_best_model
+        if name is None:
+            return False
+        value, best = find_metric(metrics, name), self.state.best_metric
+        better = best is None or (value > best if self.args.greater_is_better else value < best)
+        if not better or value != value:  # NaN is never the best
+            return False
+        self.state.best_metric = value
+        if self.args.save_strategy != "no":
+            self.state.best_global_step = self.state.global_step
+        return True
+
+    def save_state(self) -> None:
+        """Writes `trainer_state.json` to the output folder."""
+        if self.args.should_save:
+            os.makedirs(str(self.args.output_dir), exist_ok=True)
+            self.state.save_to_json(os.path.join(str(self.args.output_dir), "trainer_state.json"))

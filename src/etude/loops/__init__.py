@@ -1,0 +1,1 @@
+"""The loops: one update, the epochs of a training, an evaluation."""

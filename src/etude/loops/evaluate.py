@@ -1,0 +1,170 @@
+"""Running a model over a data set and keeping what metrics need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from etude.core import nested
+from etude.core.outputs import EvalLoopOutput, EvalPrediction
+from etude.data.loader import num_samples
+from etude.data.loader import set_epoch as _set_epoch
+from etude.errors import MetricError
+from etude.strategies.base import Strategy
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What the evaluation loop has to know of the arguments.
+
+    Attributes:
+        loss_only: keep only losses.
+        join_batches: arrays over all samples; otherwise lists with one entry a batch.
+        keep: more for the metrics: "inputs", "loss".
+        main_input: name of the model's main input.
+        ignore_keys: outputs that are left out.
+    """
+
+    loss_only: bool
+    join_batches: bool
+    keep: tuple[str, ...]
+    main_input: str
+    ignore_keys: list[str] | None
+
+
+@dataclass
+class Batch:
+    """What is kept of one batch, on the host."""
+
+    size: int
+    loss: float | None
+    predictions: Any
+    labels: Any
+    inputs: Any
+
+
+@dataclass
+class Collected:
+    """What is kept of all batches, in the order of the data set."""
+
+    batches: list[Batch] = field(default_factory=list)
+
+    def joined(self, name: str, join: bool) -> Any:
+        """One attribute over all batches, joined or as a list; None where no batch has it."""
+        parts = [getattr(batch, name) for batch in self.batches]
+        if not parts or any(part is None for part in parts):
+            return None
+        return nested.concatenate(parts) if join else parts
+
+    def losses(self) -> np.ndarray | None:
+        """The loss of each sample's batch, shape [samples]; None where there are no labels."""
+        if not self.batches or any(batch.loss is None for batch in self.batches):
+            return None
+        return np.repeat([float(b.loss or 0.0) for b in self.batches], [b.size for b in self.batches])
+
+
+def evaluate(
+    trainer: Any,
+    model: nn.Module,
+    loader: Any,
+    strategy: Strategy,
+    settings: EvaluationSettings,
+    compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None,
+    prefix: str,
+) -> EvalLoopOutput:
+    """Evaluates `model` on `loader`.
+
+    Every process looks at its share of the batches; what they keep is gathered, so that all have the same metrics as a
+    single process would.
+
+    Args:
+        trainer: whose `prediction_step` and callbacks are called.
+        prefix: put before every metric's name.
+    """
+    own = [_look_at(trainer, model, inputs, settings) for inputs in _batches(trainer, loader)]
+    collected = Collected(interleave(strategy.gather_objects(own)))
+    predictions = collected.joined("predictions", settings.join_batches)
+    labels = collected.joined("labels", settings.join_batches)
+    losses = collected.losses()
+    metrics: dict[str, Any] = {}
+    if compute_metrics is not None and predictions is not None and labels is not None:
+        extras = (
+            {"inputs": collected.joined("inputs", settings.join_batches)} if "inputs" in settings.keep else {}
+        )
+        if "loss" in settings.keep:
+            extras["losses"] = losses
+        metrics = dict(compute_metrics(EvalPrediction(predictions, labels, **extras)))
+    if losses is not None:
+        metrics[f"{prefix}_loss"] = float(losses.mean())
+    seen = sum(batch.size for batch in collected.batches)
+    return EvalLoopOutput(predictions, labels, with_prefix(metrics, prefix), _size(loader, seen, strategy))
+
+
+def _batches(trainer: Any, loader: Any) -> Any:
+    _set_epoch(loader, 0)
+    for inputs in loader:
+        yield inputs
+        trainer.control = trainer.callback_handler.on_prediction_step(
+            trainer.args, trainer.state, trainer.control
+        )
+
+
+def _look_at(trainer: Any, model: nn.Module, inputs: Any, settings: EvaluationSettings) -> Batch:
+    size = nested.batch_size(inputs) or 1
+    loss, logits, labels = trainer.prediction_step(
+        model, inputs, settings.loss_only, ignore_keys=settings.ignore_keys
+    )
+    if logits is not None and trainer.preprocess_logits_for_metrics is not None:
+        logits = trainer.preprocess_logits_for_metrics(logits, labels)
+    kept = (
+        inputs[settings.main_input] if "inputs" in settings.keep and settings.main_input in inputs else None
+    )
+    return Batch(
+        size=size,
+        loss=None if loss is None else loss.mean().item(),
+        predictions=nested.to_numpy(logits),
+        labels=nested.to_numpy(labels),
+        inputs=nested.to_numpy(kept),
+    )
+
+
+def interleave(shares: list[list[Any]]) -> list[Any]:
+    """The batches of all processes in their order: the first of each, the second of each, and so on."""
+    longest = max(len(share) for share in shares)
+    return [share[i] for i in range(longest) for share in shares if i < len(share)]
+
+
+def with_prefix(metrics: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Metrics as plain numbers, each name with `prefix_` before it."""
+    named = {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": v for name, v in metrics.items()}
+    return {name: value.item() if _is_scalar(value) else value for name, value in named.items()}
+
+
+def find_metric(metrics: dict[str, float], name: str) -> float:
+    """The metric `name`, with or without its "eval_".
+
+    Raises:
+        MetricError: it is not there; lists those that are.
+    """
+    full = name if name.startswith("eval_") else f"eval_{name}"
+    if full not in metrics:
+        raise MetricError(
+            f"`metric_for_best_model='{name}'` is not among the metrics of the evaluation: "
+            f"{', '.join(sorted(metrics))}."
+        )
+    return metrics[full]
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether it is a tensor or array of one element, rather than a number or a longer array."""
+    return isinstance(value, (torch.Tensor, np.ndarray, np.generic)) and value.reshape(-1).shape[0] == 1
+
+
+def _size(loader: Any, seen: int, strategy: Strategy) -> int:
+    total = num_samples(loader)
+    return seen if total is None else total

@@ -1,0 +1,104 @@
+"""One update of the weights, from the micro-batches of one global batch. Read `update` from top to bottom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from etude.loops.accumulate import Accumulation
+from etude.loops.run import Run
+from etude.precision import Precision
+
+
+def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
+    """Moves the weights once.
+
+    Args:
+        run: the parts.
+        batches: the micro-batches of this process.
+        num_items: number of items of the global batch, for models that divide by it.
+        spare: how many of the last micro-batches count for nothing.
+    """
+    hooks = run.hooks
+    run.fire("on_step_begin")
+    run.accumulation.begin(batches, spare)
+    hooks.current_gradient_accumulation_steps = len(batches)
+    losses = []
+    for index, inputs in enumerate(batches, start=1):
+        last = index == len(batches)
+        with run.strategy.synchronize(run.model, last):
+            losses.append(hooks.training_step(run.model, inputs, num_items))
+        hooks.count_operations(inputs)
+        run.accumulation.advance()
+        run.progress.micro_steps += 1
+        if not last:
+            run.fire("on_substep_end")
+    loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    run.precision.unscale(run.optimizer)
+    run.grad_norm = clip(run.parameters, run.settings.max_grad_norm)
+    run.fire("on_pre_optimizer_step")
+    schedule_moves = run.guard.step(run.optimizer, loss, run.grad_norm, hooks.state.global_step + 1)
+    run.fire("on_optimizer_step")
+
+    run.learning_rate = current_learning_rate(run)
+    if schedule_moves:
+        run.scheduler.step()
+    for parameter in run.parameters:
+        parameter.grad = None
+    run.progress.add_loss(loss)
+    hooks.state.global_step += 1
+    hooks.state.epoch = run.progress.epoch + run.progress.micro_steps / run.plan.epoch_length
+    run.fire("on_step_end")
+    run.agree()
+
+
+def clip(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Scales the gradients down to a total norm of `max_norm`, if that is above 0.
+
+    Returns:
+        Their norm before that, a 0-dimensional tensor on the device.
+    """
+    with_gradient = [p for p in parameters if p.grad is not None]
+    norm = get_total_norm([p.grad for p in with_gradient if p.grad is not None])
+    if max_norm > 0:
+        clip_grads_with_norm_(with_gradient, max_norm, norm)
+    return norm
+
+
+def current_learning_rate(run: Run) -> float:
+    """The learning rate of the first parameter group, as the next step will use it."""
+    rate = run.scheduler.get_last_lr()[0]
+    return float(rate)
+
+
+def forward_backward(
+    trainer: Any,
+    accumulation: Accumulation,
+    precision: Precision,
+    model: nn.Module,
+    inputs: Any,
+    num_items: Any,
+    is_divided: bool | None,
+) -> torch.Tensor:
+    """Forward and backward of one micro-batch.
+
+    Args:
+        trainer: whose `compute_loss` is called.
+        inputs: the prepared batch.
+        num_items: number of items of the global batch, or None.
+        is_divided: whether the loss is divided by it; None: find out.
+
+    Returns:
+        Its detached part of the loss of the global batch.
+    """
+    count = accumulation.watch(num_items)
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(model, inputs, num_items_in_batch=count)
+    divided = accumulation.is_divided(count) if is_divided is None else is_divided
+    part = accumulation.weigh(loss, divided)
+    precision.scale(part).backward()  # type: ignore[no-untyped-call]
+    return part.detach()

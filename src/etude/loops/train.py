@@ -1,0 +1,155 @@
+"""The epochs of a training, and what is due between its steps: logging, evaluating, saving."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from etude.core.rng import random_state, restore_random_state
+from etude.data.loader import any_batch, set_epoch, start_at
+from etude.loops.run import Run
+from etude.loops.step import current_learning_rate, update
+
+logger = logging.getLogger(__name__)
+
+
+def train(run: Run) -> None:
+    """Runs epochs until the plan is fulfilled or a callback stops it."""
+    run.fire("on_train_begin")
+    if run.settings.evaluate_first and run.resume is None:
+        run.hooks._evaluate(None, run.settings.ignore_keys, skip_scheduler=True)
+    if run.resume is not None and run.resume.at_checkpoint is not None and run.progress.micro_steps == 0:
+        restore_random_state(run.resume.at_checkpoint)
+    if run.progress.stop_training:
+        logger.info("A callback had stopped this run at step %d.", run.hooks.state.global_step)
+        return
+    epochs = itertools.count() if run.plan.num_epochs is None else range(run.plan.num_epochs)
+    for _ in itertools.islice(epochs, run.progress.epoch, None):
+        epoch(run)
+        if run.hooks.control.should_training_stop or run.hooks.state.global_step >= run.plan.max_steps:
+            break
+
+
+def epoch(run: Run) -> None:
+    """One pass over the data, or what a resumed run has left of it."""
+    hooks = run.hooks
+    run.fire("on_epoch_begin")
+    hooks.control.should_epoch_stop |= run.progress.stop_epoch
+    run.parameters = list(run.model.parameters())  # a callback may have added or replaced some
+    batches = open_epoch(run)
+    steps = 0
+    while hooks.state.global_step < run.plan.max_steps and not _stopped(run):
+        window, num_items, spare = next_window(run, batches)
+        if not window:
+            break
+        update(run, window, num_items, spare)
+        steps += 1
+        due(run)
+    if steps == 0 and run.progress.micro_steps == 0 and not _stopped(run):
+        logger.warning(
+            "The data loader had no batch in epoch %d: training stops at step %d of %d.",
+            run.progress.epoch + 1, hooks.state.global_step, run.plan.max_steps,
+        )  # fmt: skip
+        hooks.control.should_training_stop = True
+    run.fire("on_epoch_end")
+    run.agree()
+    run.progress.finish_epoch()
+    run.progress.stop_epoch = False
+    due(run)
+
+
+def open_epoch(run: Run) -> Iterator[Any]:
+    """The batches of this epoch from the current position on.
+
+    A resumed epoch is opened with the random state that it began with, so that samplers and loading processes draw
+    what they drew then; afterwards the state of the checkpoint is put back.
+    """
+    resume, run.resume = run.resume, None
+    set_epoch(run.loader, run.progress.epoch)
+    step = run.progress.micro_steps
+    if resume is None or step == 0:
+        run.epoch_random = random_state()
+        return start_at(run.loader, 0)
+    if resume.at_epoch_start is not None:
+        restore_random_state(resume.at_epoch_start)
+    run.epoch_random = random_state()
+    batches = start_at(run.loader, step if run.settings.skip_data else 0)
+    if not run.settings.skip_data:
+        run.progress.micro_steps = 0
+    if resume.at_checkpoint is not None:
+        restore_random_state(resume.at_checkpoint)
+    return batches
+
+
+def next_window(run: Run, batches: Iterator[Any]) -> tuple[list[Any], Any, int]:
+    """The micro-batches of the next update: (micro-batches, number of items, how many count for nothing).
+
+    With several processes all take the same number of micro-batches. One that has run out of samples before the
+    others repeats its last one with weight 0, so that nobody waits for it.
+    """
+    size = run.settings.accumulation_steps
+    if run.plan.micro_steps_per_epoch is not None:
+        size = min(size, run.plan.micro_steps_per_epoch - run.progress.micro_steps)
+    if size <= 0:
+        return [], None, 0
+    window, num_items = run.hooks.get_batch_samples(batches, size, run.strategy.device)
+    if run.strategy.world.size == 1:
+        return window, num_items, 0
+    if run.plan.micro_steps_per_epoch is None:
+        lengths = run.strategy.gather_objects(len(window))
+        size = max(lengths)
+    spare = size - len(window)
+    if spare:
+        last = window[-1] if window else any_batch(run.loader)
+        window = [*window, *[last] * spare]
+    return window, num_items, spare
+
+
+def due(run: Run) -> None:
+    """Logs, evaluates and saves, in this order, as far as callbacks asked for it."""
+    hooks = run.hooks
+    control = hooks.control
+    if control.should_log and hooks.state.global_step > run.progress.last_logged_step:
+        log_training(run)
+    if hooks.control.should_evaluate:
+        run.guard.settle()
+        metrics = hooks._evaluate(None, run.settings.ignore_keys)
+        is_best = hooks._determine_best_metric(metrics=metrics, trial=None)
+        if run.settings.save_best:
+            hooks.control.should_save = is_best
+    if hooks.control.should_save:
+        run.guard.settle()
+        run.progress.stop_epoch = hooks.control.should_epoch_stop
+        run.progress.stop_training = (
+            hooks.control.should_training_stop and hooks.state.global_step < run.plan.max_steps
+        )
+        hooks._save_checkpoint(run.model, None)
+        run.fire("on_save")
+
+
+def log_training(run: Run) -> None:
+    """Files a row with the mean loss since the last one. The one place where the host waits for the device."""
+    state = run.hooks.state
+    loss_sum = mean_over_processes(run)
+    run.guard.settle()
+    row: dict[str, float] = {"loss": loss_sum / (state.global_step - run.progress.last_logged_step)}
+    if run.grad_norm is not None:
+        row["grad_norm"] = run.grad_norm.item()
+    row["learning_rate"] = run.learning_rate if run.learning_rate is not None else current_learning_rate(run)
+    run.hooks.store_flos()
+    run.progress.mark_logged(state.global_step, loss_sum)
+    run.hooks.log(row, run.start_time)
+
+
+def mean_over_processes(run: Run) -> float:
+    """Sum of the losses since the last row; each process holds its part of them, scaled so that the mean counts."""
+    pending = run.progress.pending_loss()
+    if run.strategy.world.size > 1:
+        pending = run.strategy.sum(pending.clone()) / run.strategy.world.size
+    return float(pending.item())
+
+
+def _stopped(run: Run) -> bool:
+    return run.hooks.control.should_epoch_stop or run.hooks.control.should_training_stop

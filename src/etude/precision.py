@@ -1,0 +1,137 @@
+"""Number formats of the forward pass, and the loss scaling that float16 needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from etude.core import nested
+from etude.errors import ConfigurationError
+
+
+class Precision:
+    """Full precision: everything runs as it is written."""
+
+    name = "float32"
+    overflow_is_normal = False
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """While it lasts, `model` runs in this precision. Leaves no trace on the model."""
+        yield
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss as backward should see it."""
+        return loss
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Brings the gradients back to the size of the unscaled loss."""
+
+    def step(self, optimizer: Optimizer) -> bool:
+        """Moves the weights. Returns False where the step had to be left out."""
+        optimizer.step()
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint; empty where there is none."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes that state back."""
+
+
+class AutocastPrecision(Precision):
+    """Mixed precision: PyTorch's autocast around the model's forward, whose floating outputs become float32.
+
+    Losses and metrics computed outside the model therefore run in float32, as in the reference. Hooks of the module
+    open and close the context, so that `model.forward` stays the user's own function.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.name = f"{str(dtype).removeprefix('torch.')} (autocast)"
+        self._dtype = dtype
+        self._device_type = device.type
+        self._running: set[int] = set()
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        if id(model) in self._running:  # an evaluation inside a training
+            yield
+            return
+        open_contexts: list[torch.autocast] = []
+
+        def enter(module: nn.Module, arguments: Any) -> None:
+            context = torch.autocast(self._device_type, dtype=self._dtype)
+            context.__enter__()  # type: ignore[no-untyped-call]
+            open_contexts.append(context)
+
+        def leave(module: nn.Module, arguments: Any, outputs: Any) -> Any:
+            open_contexts.pop().__exit__(None, None, None)
+            return nested.apply(_to_float32, outputs)
+
+        handles = [
+            model.register_forward_pre_hook(enter),
+            # always_call: an error inside forward must not leave autocast switched on
+            model.register_forward_hook(leave, always_call=True),
+        ]
+        self._running.add(id(model))
+        try:
+            yield
+        finally:
+            self._running.discard(id(model))
+            for handle in handles:
+                handle.remove()
+
+
+class ScaledPrecision(AutocastPrecision):
+    """float16 with PyTorch's GradScaler: gradients that would underflow are computed from a larger loss."""
+
+    overflow_is_normal = True
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(torch.float16, device)
+        self._scaler = torch.amp.GradScaler(device.type)
+
+    def scale(self, loss: torch.Tensor) -> torch.Tensor:
+        return self._scaler.scale(loss)
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer) -> bool:
+        before = self._scaler.get_scale()
+        self._scaler.step(optimizer)
+        self._scaler.update()
+        return bool(self._scaler.get_scale() >= before)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._scaler.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._scaler.load_state_dict(state_dict)
+
+
+def _to_float32(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor) and leaf.dtype in (torch.float16, torch.bfloat16):
+        return leaf.float()
+    return leaf
+
+
+def select_precision(bf16: bool, fp16: bool, device: torch.device) -> Precision:
+    """The precision that the arguments ask for.
+
+    Raises:
+        ConfigurationError: the device cannot do it.
+    """
+    if fp16:
+        return ScaledPrecision(device)
+    if not bf16:
+        return Precision()
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigurationError("`bf16=True` needs a GPU with bfloat16 (Ampere or newer): use `fp16=True`.")
+    return AutocastPrecision(torch.bfloat16, device)

@@ -1,0 +1,1 @@
+"""What a person reads: the start-up report and log lines."""

@@ -1,0 +1,51 @@
+"""Numbers and log rows as people read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def count(number: float) -> str:
+    """A count with thousands separated: 22,713,986."""
+    return f"{number:,.0f}"
+
+
+def short_count(number: float) -> str:
+    """A large count in millions or billions: 22.7 M."""
+    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.1f} {unit}"
+    return f"{number:.0f}"
+
+
+def value(number: Any) -> str:
+    """A logged value: four significant digits, small ones with an exponent."""
+    if not isinstance(number, float):
+        return str(number)
+    return f"{number:.4g}" if number == 0 or 1e-3 <= abs(number) < 1e5 else f"{number:.3e}"
+
+
+def duration(seconds: float) -> str:
+    """A time span: 42.3 s, 5 min 07 s, 3 h 12 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def row(logs: dict[str, Any], step: int, max_steps: int, longest: int = 100) -> str:
+    """A logged row on one line.
+
+    Args:
+        longest: texts longer than this are not shown.
+    """
+    shown = {k: v for k, v in logs.items() if k not in ("epoch", "step", "total_flos")}
+    parts = []
+    for name, item in shown.items():
+        if isinstance(item, str) and len(item) > longest:
+            item = f"<{len(item)} characters>"
+        parts.append(f"{name} {duration(item) if name.endswith('_runtime') else value(item)}")
+    epoch = f" (epoch {logs['epoch']:.2f})" if logs.get("epoch") is not None else ""
+    return f"step {step}/{max_steps}{epoch}  " + "  ".join(parts)

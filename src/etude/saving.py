@@ -1,0 +1,69 @@
+"""What `Trainer` writes to disk and reads back: models, checkpoints, the best weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from etude.checkpoint import contents, files, resume
+from etude.checkpoint.weights import load_weights, save_weights
+from etude.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+
+def save_model_files(trainer: Any, folder: str, state_dict: dict[str, Any] | None) -> None:
+    """The model, what prepares its inputs, and the arguments: all that using the model needs."""
+    os.makedirs(folder, exist_ok=True)
+    save_weights(trainer.model, folder, state_dict)
+    processing = trainer.processing_class
+    if processing is None:
+        processing = getattr(trainer.data_collator, "tokenizer", None)
+    if hasattr(processing, "save_pretrained"):
+        processing.save_pretrained(folder)
+    contents.save_arguments(Path(folder), trainer.args)
+
+
+def save_checkpoint(trainer: Any) -> None:
+    """Writes `checkpoint-{global_step}` as a whole and removes checkpoints that are no longer wanted."""
+    engine: Engine = trainer._etude
+    trainer.store_flos()
+    state, step = trainer.state, trainer.state.global_step
+    best = state.best_global_step
+    if best is not None and (best == step or engine.store.path(best).is_dir()):
+        state.best_model_checkpoint = str(engine.store.path(best))
+    callbacks = [*trainer.callback_handler.callbacks, trainer.control]
+    state.stateful_callbacks = contents.exported_states(callbacks)
+    engine.store.write(step, lambda staging: fill_checkpoint(trainer, staging))
+    engine.store.prune(trainer.args.save_total_limit, state.best_model_checkpoint)
+
+
+def fill_checkpoint(trainer: Any, staging: Path) -> None:
+    """This process's files of a checkpoint."""
+    engine: Engine = trainer._etude
+    trainer.save_model(str(staging), _internal_call=True)
+    run, strategy = engine.run, engine.strategy
+    if run is not None and not trainer.args.save_only_model:
+        positions = strategy.gather_objects(run.progress.state_dict())
+        contents.save_random_state(staging, run.epoch_random, strategy.world.rank, strategy.world.size)
+        if strategy.world.is_main:
+            contents.save_optimizer(
+                staging, trainer.optimizer, trainer.lr_scheduler, engine.precision.state_dict()
+            )
+            contents.save_position(staging, positions)
+    if strategy.world.is_main:
+        trainer.state.save_to_json(str(staging / files.TRAINER_STATE))
+
+
+def load_best_model(trainer: Any) -> None:
+    """Puts the weights of the best checkpoint into the model."""
+    state = trainer.state
+    logger.info("Loading the best model, of %s (score: %s).", state.best_model_checkpoint, state.best_metric)
+    load_weights(trainer.model, state.best_model_checkpoint)
+
+
+def load_optimizer_and_scheduler(trainer: Any, checkpoint: str) -> None:
+    """Restores optimizer and schedule, which must both be there."""
+    resume.load_optimizer(checkpoint, trainer.optimizer, trainer.lr_scheduler)

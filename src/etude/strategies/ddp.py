@@ -1,0 +1,103 @@
+"""Several processes, each with the whole model: PyTorch's DistributedDataParallel, started by torchrun."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from etude.core.world import World
+from etude.strategies.base import Strategy
+
+
+@dataclass(frozen=True)
+class DDPSettings:
+    """Options of the process group and of DistributedDataParallel; None leaves PyTorch's default."""
+
+    backend: str | None = None
+    timeout: timedelta = timedelta(minutes=30)
+    find_unused_parameters: bool | None = None
+    bucket_cap_mb: int | None = None
+    broadcast_buffers: bool | None = None
+    static_graph: bool | None = None
+
+    def module_options(self) -> dict[str, Any]:
+        """Keyword arguments of DistributedDataParallel."""
+        options = {
+            # As in the reference: a model whose forward skips parameters must not hang.
+            "find_unused_parameters": True
+            if self.find_unused_parameters is None
+            else self.find_unused_parameters,
+            "bucket_cap_mb": self.bucket_cap_mb,
+            "broadcast_buffers": self.broadcast_buffers,
+            "static_graph": self.static_graph,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+
+class DDPStrategy(Strategy):
+    """Gradients are averaged over the processes at the last micro-batch of each update."""
+
+    name = "ddp"
+
+    def __init__(self, world: World, device: torch.device, settings: DDPSettings) -> None:
+        super().__init__(world, device)
+        self._settings = settings
+        self._control: dist.ProcessGroup | None = None
+
+    def setup(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        if not dist.is_initialized():
+            backend = self._settings.backend or ("nccl" if self.device.type == "cuda" else "gloo")
+            dist.init_process_group(
+                backend, rank=self.world.rank, world_size=self.world.size, timeout=self._settings.timeout
+            )
+        if self._control is None:
+            # Python objects and flags travel on the host, so that agreeing on them never waits for the device.
+            self._control = dist.new_group(backend="gloo", timeout=self._settings.timeout)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        if isinstance(model, DistributedDataParallel):
+            return model
+        if not any(p.requires_grad for p in model.parameters()):
+            return model
+        device_ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=device_ids, **self._settings.module_options())
+
+    def synchronize(self, model: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        if last or not isinstance(model, DistributedDataParallel):
+            return nullcontext()
+        return cast(AbstractContextManager[Any], model.no_sync())
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
+        return tensor
+
+    def max(self, tensor: torch.Tensor) -> torch.Tensor:
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return tensor
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.world.size
+        dist.all_gather_object(values, value, group=self._control)
+        return values
+
+    def agree(self, flags: list[bool]) -> list[bool]:
+        shared = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX, group=self._control)
+        return [bool(flag) for flag in shared.tolist()]
+
+    def from_main(self, value: Any) -> Any:
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._control)
+        return values[0]
+
+    def barrier(self) -> None:
+        dist.barrier(group=self._control)

@@ -1,0 +1,1 @@
+"""Where log rows go: one file a tracker."""

@@ -1,0 +1,373 @@
+"""`Trainer`: the façade, and the one place that chooses concrete parts.
+
+Where things happen: `facade` has the methods that users override, `training` puts the parts of a run together,
+`loops.train` runs the epochs, `loops.step` is one update, `loops.evaluate` an evaluation, `saving` and `checkpoint`
+write and read files.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from etude import construction, training
+from etude.arguments import TrainingArguments
+from etude.callbacks.flow import DefaultFlowCallback
+from etude.callbacks.progress import PrinterCallback, ProgressCallback, shows_bar
+from etude.checkpoint import resume
+from etude.checkpoint.store import CheckpointStore
+from etude.core import rng, signature
+from etude.core.events import CallbackHandler
+from etude.core.outputs import EvalLoopOutput, PredictionOutput, TrainOutput
+from etude.core.speed import speed_metrics
+from etude.core.state import TrainerControl, TrainerState
+from etude.data.collators import DataCollatorWithPadding, default_data_collator
+from etude.engine import Engine
+from etude.facade.data import DataMethods
+from etude.facade.files import FileMethods
+from etude.facade.optim import OptimizerMethods
+from etude.facade.steps import StepMethods
+from etude.loops import evaluate as evaluation
+from etude.loops.accumulate import Accumulation
+from etude.optional import is_instance_of
+from etude.precision import select_precision
+from etude.strategies.base import Strategy
+from etude.strategies.ddp import DDPSettings
+from etude.strategies.select import select_strategy
+from etude.trackers.jsonl import LogFileCallback
+
+
+class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods):
+    """Trains, evaluates and runs a PyTorch model.
+
+    Args:
+        model: any module whose forward takes the batch's keys as keywords and returns a loss: in a dictionary under
+            "loss", as the first of a tuple, or in a transformers output.
+        args: how; the defaults, in the folder "tmp_trainer", if not given.
+        data_collator: makes a batch of a list of samples; pads with the tokenizer where `processing_class` is one, and
+            stacks otherwise.
+        train_dataset: a map-style or iterable data set, or a `datasets.Dataset`.
+        eval_dataset: likewise, or a dictionary of several.
+        processing_class: the tokenizer or processor, saved with the model.
+        model_init: makes the model anew for each training, instead of `model`; may take the trial of a search.
+        compute_loss_func: `f(outputs, labels, num_items_in_batch=...)` in place of the model's own loss.
+        compute_metrics: from an `EvalPrediction` to a dictionary of numbers.
+        callbacks: instances or classes, after the built-in ones.
+        optimizers: a ready optimizer and schedule; either may be None.
+        optimizer_cls_and_kwargs: an optimizer class and its keyword arguments, instead of `args.optim`.
+        preprocess_logits_for_metrics: applied to the outputs of each evaluated batch before they are kept.
+        tokenizer: older name of `processing_class`.
+
+    Raises:
+        EtudeError: something does not fit; see `etude.construction` for the rules.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        data_collator: Callable[[list[Any]], Any] | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: Callable[..., Any] | None = None,
+        compute_metrics: Callable[..., dict[str, Any]] | None = None,
+        callbacks: list[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[..., Any] | None = None,
+        tokenizer: Any = None,
+    ) -> None:
+        if tokenizer is not None:
+            warnings.warn("`tokenizer` is now called `processing_class`.", FutureWarning, stacklevel=2)
+            processing_class = tokenizer if processing_class is None else processing_class
+        self.args = TrainingArguments(output_dir="tmp_trainer") if args is None else args
+        construction.model_or_init(model, model_init)
+        construction.optimizers_fit(optimizers, optimizer_cls_and_kwargs, model_init)
+        construction.collator_fits(data_collator)
+        construction.data_fits(self.args, train_dataset, eval_dataset)
+        construction.best_metric_fits(self.args)
+        rng.set_seed(self.args.seed)
+        self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
+        self.processing_class = processing_class
+        self.data_collator = self._default_collator() if data_collator is None else data_collator
+        self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
+        self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
+        self.optimizer, self.lr_scheduler = optimizers
+        self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
+        self.model_init = model_init
+        self._initialize_run_attributes()
+        self._etude = self._build_engine()
+        self._adopt_model(self.call_model_init() if model is None else model)
+        self.callback_handler = self._build_callback_handler(as_list(callbacks))
+        if self.args.should_save:
+            os.makedirs(str(self.args.output_dir), exist_ok=True)
+        self.control = self.callback_handler.on_init_end(self.args, self.state, self.control)
+
+    def _initialize_run_attributes(self) -> None:
+        world = self.args.world
+        self.state = TrainerState(
+            is_local_process_zero=world.is_local_main, is_world_process_zero=world.is_main
+        )
+        self.control = TrainerControl()
+        self.is_in_train = False
+        self.current_gradient_accumulation_steps = self.args.gradient_accumulation_steps
+        self._train_batch_size = self.args.train_batch_size
+        self._signature_columns = None
+        # What code written for the reference looks at; etude has none of it yet.
+        self.deepspeed = None
+        self.is_deepspeed_enabled = self.is_fsdp_enabled = False
+        self.label_smoother = self.hub_model_id = self.push_in_progress = None
+
+    def _build_engine(self) -> Engine:
+        args = self.args
+        ddp = DDPSettings(
+            backend=args.ddp_backend,
+            timeout=args.ddp_timeout_delta,
+            find_unused_parameters=args.ddp_find_unused_parameters,
+            bucket_cap_mb=args.ddp_bucket_cap_mb,
+            broadcast_buffers=args.ddp_broadcast_buffers,
+            static_graph=args.ddp_static_graph,
+        )
+        strategy: Strategy = select_strategy(args.world, args.device, ddp)
+        strategy.setup()
+        return Engine(
+            strategy=strategy,
+            precision=select_precision(args.bf16, args.fp16, args.device),
+            store=CheckpointStore(str(args.output_dir), strategy),
+            accumulation=Accumulation(strategy, [], shifted=False, across_processes=True),
+        )
+
+    def _adopt_model(self, model: nn.Module) -> None:
+        """Takes a model: to the device, and with what can be told from its signature."""
+        construction.has_head(model)
+        self.model = self.model_wrapped = model
+        if getattr(model, "hf_device_map", None) is None:
+            model.to(self._etude.strategy.device)
+        names = self.args.label_names
+        self.label_names = signature.label_names(model) if names is None else names
+        self.can_return_loss = signature.can_return_loss(model)
+        self.model_accepts_loss_kwargs = signature.accepts_loss_kwargs(model)
+        self._etude.counts_label_shift = signature.shifts_labels(model)
+        self._etude.operations = None
+        if hasattr(getattr(model, "config", None), "use_cache"):
+            model.config.use_cache = self.args.use_cache  # type: ignore[union-attr]
+
+    def _default_collator(self) -> Callable[[list[Any]], Any]:
+        pads = is_instance_of(
+            self.processing_class, "transformers", "PreTrainedTokenizerBase", "SequenceFeatureExtractor"
+        )
+        return DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
+
+    def _build_callback_handler(self, callbacks: list[Any]) -> CallbackHandler:
+        shown = ProgressCallback if shows_bar(self.args.disable_tqdm) else PrinterCallback
+        every = [DefaultFlowCallback, LogFileCallback, *callbacks, shown]
+        return CallbackHandler(every, self.model, self.processing_class, self.optimizer, self.lr_scheduler)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """The model that `model_init` makes."""
+        assert self.model_init is not None
+        return construction.call_model_init(self.model_init, trial)
+
+    # Callbacks
+
+    def add_callback(self, callback: Any) -> None:
+        """Adds a callback, given as an instance or a class."""
+        self.callback_handler.add_callback(callback)
+
+    def pop_callback(self, callback: Any) -> Any:
+        """Removes a callback, given as an instance or a class, and returns it; None where there is none."""
+        return self.callback_handler.pop_callback(callback)
+
+    def remove_callback(self, callback: Any) -> None:
+        """Removes a callback, given as an instance or a class."""
+        self.callback_handler.remove_callback(callback)
+
+    # Training
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Trains the model.
+
+        Args:
+            resume_from_checkpoint: path of a checkpoint to go on from; True for the newest in `args.output_dir`.
+            trial: of a search, passed to `model_init`.
+            ignore_keys_for_eval: outputs that evaluations during training leave out.
+
+        Returns:
+            The number of updates, their mean loss, and the metrics of the closing log row.
+        """
+        checkpoint = resume.resolve(resume_from_checkpoint, str(self.args.output_dir))
+        self.is_in_train = True
+        try:
+            if self.model_init is not None:
+                rng.set_seed(self.args.seed)
+                self._adopt_model(self.call_model_init(trial))
+                self.optimizer = self.lr_scheduler = None
+            return self._inner_training_loop(
+                batch_size=self._train_batch_size,
+                args=self.args,
+                resume_from_checkpoint=checkpoint,
+                trial=trial,
+                ignore_keys_for_eval=ignore_keys_for_eval,
+            )
+        finally:
+            self.is_in_train = False
+
+    def _inner_training_loop(
+        self,
+        batch_size: int | None = None,
+        args: TrainingArguments | None = None,
+        resume_from_checkpoint: str | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        return training.run_training(self, resume_from_checkpoint, ignore_keys_for_eval)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Files a row: in `state.log_history`, in `log.jsonl`, and with every callback that listens.
+
+        Args:
+            logs: names and values; "epoch" is added to it.
+            start_time: when training began.
+        """
+        if self.state.epoch is not None:
+            logs["epoch"] = self.state.epoch
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    def is_world_process_zero(self) -> bool:
+        """Whether this is the first of all processes."""
+        return self.args.world.is_main
+
+    def is_local_process_zero(self) -> bool:
+        """Whether this is the first process of its machine."""
+        return self.args.world.is_local_main
+
+    # Evaluation
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluates the model and logs the metrics. Leaves the random state of the training as it was.
+
+        Args:
+            eval_dataset: a data set, a dictionary of several (each evaluated under "{prefix}_{name}"), or the name of
+                one of the Trainer's; all of the Trainer's if not given.
+            ignore_keys: outputs that are left out.
+            metric_key_prefix: put before the metrics' names.
+        """
+        chosen = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(chosen, dict):
+            merged: dict[str, float] = {}
+            for name, dataset in chosen.items():
+                # by name where it is the Trainer's own, so that an overridden get_eval_dataloader sees which one
+                target = name if eval_dataset is None else dataset
+                merged |= self.evaluate(
+                    eval_dataset=target,
+                    ignore_keys=ignore_keys,
+                    metric_key_prefix=f"{metric_key_prefix}_{name}",
+                )
+            return merged
+        output = self._timed_loop(
+            lambda: self.get_eval_dataloader(eval_dataset),
+            "Evaluation",
+            True if self.compute_metrics is None else None,
+            ignore_keys,
+            metric_key_prefix,
+        )
+        self.log(output.metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, output.metrics)
+        return output.metrics  # type: ignore[no-any-return]
+
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
+    ) -> dict[str, float]:
+        """The evaluation that is due inside a training."""
+        return self.evaluate(ignore_keys=ignore_keys_for_eval)
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Runs the model on a data set.
+
+        Returns:
+            Outputs and labels of all samples in their order, and metrics where there are labels.
+        """
+        output = self._timed_loop(
+            lambda: self.get_test_dataloader(test_dataset), "Prediction", None, ignore_keys, metric_key_prefix
+        )
+        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, output.metrics)
+        return PredictionOutput(output.predictions, output.label_ids, output.metrics)
+
+    def _timed_loop(
+        self, make_loader: Callable[[], Any], what: str, loss_only: bool | None, ignore_keys: Any, prefix: str
+    ) -> Any:
+        start_time = time.time()
+        with rng.undisturbed():
+            loader = make_loader()
+            self.callback_handler.eval_dataloader = loader
+            output = self.evaluation_loop(
+                loader,
+                description=what,
+                prediction_loss_only=loss_only,
+                ignore_keys=ignore_keys,
+                metric_key_prefix=prefix,
+            )
+        batch = self.args.eval_batch_size * self.args.world_size
+        steps = math.ceil((output.num_samples or 0) / batch)
+        output.metrics.update(speed_metrics(prefix, start_time, output.num_samples, steps))  # type: ignore[union-attr]
+        return output
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Runs the model over a loader, for `evaluate` and `predict`.
+
+        Args:
+            description: what it is for.
+            prediction_loss_only: keep only losses; `args.prediction_loss_only` if not given.
+        """
+        args = self.args
+        settings = evaluation.EvaluationSettings(
+            loss_only=args.prediction_loss_only if prediction_loss_only is None else prediction_loss_only,
+            join_batches=args.eval_do_concat_batches,
+            keep=tuple(args.include_for_metrics),
+            main_input=signature.main_input_name(self.model),
+            ignore_keys=ignore_keys,
+        )
+        self.model.eval()
+        if callable(getattr(self.optimizer, "eval", None)):  # schedule-free optimizers have modes too
+            self.optimizer.eval()
+        engine = self._etude
+        with engine.precision.applied(self.model):
+            return evaluation.evaluate(
+                self,
+                self.model,
+                dataloader,
+                engine.strategy,
+                settings,
+                self.compute_metrics,
+                metric_key_prefix,
+            )
+
+
+def as_list(value: Any) -> list[Any]:
+    """The items of `value`; none for None."""
+    return [] if value is None else list(value)

@@ -1,0 +1,250 @@
+"""One call of `Trainer.train`: choosing the parts, putting them together, running the loop, closing the run."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from torch.nn.parallel import DistributedDataParallel
+
+from etude.arguments import TrainingArguments
+from etude.checkpoint import files, resume
+from etude.checkpoint.contents import restored_callbacks
+from etude.core.names import NonFinitePolicy, SaveStrategy
+from etude.core.outputs import TrainOutput
+from etude.core.progress import Progress
+from etude.core.signature import count_parameters
+from etude.core.speed import speed_metrics
+from etude.core.state import Plan, TrainerState
+from etude.data.loader import has_length, num_samples, samples_of
+from etude.engine import Engine
+from etude.errors import ConfigurationError
+from etude.guards.nonfinite import select_guard
+from etude.loops import train as loop
+from etude.loops.accumulate import Accumulation
+from etude.loops.run import LoopSettings, ResumePoint, Run
+from etude.report.startup import Facts, startup_report
+from etude.strategies.base import Strategy
+
+
+def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None) -> TrainOutput:
+    """Trains from the beginning, or from `checkpoint`, to the end."""
+    engine: Engine = trainer._etude
+    if checkpoint is not None:
+        trainer._load_from_checkpoint(checkpoint)
+    run = assemble(trainer, checkpoint, ignore_keys)
+    engine.run = run
+    if engine.strategy.world.is_main and trainer.args.log_level not in ("warning", "error", "critical"):
+        print(startup_report(facts(trainer, run, checkpoint)), file=sys.stderr, flush=True)
+    run.start_time = time.time()
+    run.first_step = trainer.state.global_step
+    for parameter in run.model.parameters():
+        parameter.grad = None
+    with engine.precision.applied(trainer.model):
+        loop.train(run)
+    return finish(trainer, run)
+
+
+def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None) -> Run:
+    """Every part of the run, restored from `checkpoint` where there is one."""
+    engine: Engine = trainer._etude
+    args: TrainingArguments = trainer.args
+    loader = trainer.get_train_dataloader()
+    plan = make_plan(args, loader, engine.strategy)
+    trainer.state = begin_state(trainer, plan, checkpoint)
+    engine.store.begin(trainer.state.global_step)
+    if engine.created_scheduler:  # its length belongs to the training before this one
+        trainer.lr_scheduler, engine.created_scheduler = None, False
+    trainer.create_optimizer()
+    trainer.model_wrapped = wrapped(trainer, engine.strategy)
+    trainer.create_scheduler(num_training_steps=plan.max_steps)
+    engine.accumulation = make_accumulation(trainer, engine.strategy)
+    progress = Progress(engine.strategy.device)
+    run = Run(
+        hooks=trainer,
+        settings=loop_settings(args, ignore_keys),
+        plan=plan,
+        strategy=engine.strategy,
+        precision=engine.precision,
+        accumulation=engine.accumulation,
+        guard=select_guard(
+            NonFinitePolicy(args.on_nonfinite),
+            trainer.optimizer,
+            engine.precision,
+            engine.strategy,
+            lambda step: samples_of_step(run, step),
+        ),
+        model=trainer.model_wrapped,
+        optimizer=trainer.optimizer,
+        scheduler=trainer.lr_scheduler,
+        loader=loader,
+        progress=progress,
+    )
+    if checkpoint is not None:
+        restore(trainer, run, checkpoint)
+    handler = trainer.callback_handler
+    handler.model, handler.optimizer, handler.lr_scheduler = (
+        trainer.model,
+        trainer.optimizer,
+        trainer.lr_scheduler,
+    )
+    handler.train_dataloader = loader
+    return run
+
+
+def make_plan(args: TrainingArguments, loader: Any, strategy: Strategy) -> Plan:
+    """The size of the run: epochs, updates, samples.
+
+    Raises:
+        ConfigurationError: neither the data nor the arguments say how long to train.
+    """
+    steps = args.gradient_accumulation_steps
+    global_batch = args.train_batch_size * steps * strategy.world.size
+    length = len(loader) if has_length(loader) else None
+    if length is None:
+        if args.max_steps <= 0:
+            raise ConfigurationError(
+                "`max_steps` must be set to a positive value if the data loader does not have a length, was "
+                f"{args.max_steps}."
+            )
+        size = global_batch * args.max_steps
+        return Plan(
+            None, args.max_steps, None, args.max_steps * steps, args.max_steps, size, size, global_batch
+        )
+    updates = max(1, math.ceil(length / steps))
+    examples = num_samples(loader)
+    examples = length * args.train_batch_size if examples is None else examples
+    if args.max_steps > 0:
+        epochs, max_steps = math.ceil(args.max_steps / updates), args.max_steps
+        samples = float(max_steps * global_batch)
+    else:
+        epochs, max_steps = math.ceil(args.num_train_epochs), math.ceil(args.num_train_epochs * updates)
+        samples = examples * args.num_train_epochs
+    return Plan(epochs, updates, length, max(1, length), max_steps, examples, samples, global_batch)
+
+
+def begin_state(trainer: Any, plan: Plan, checkpoint: str | None) -> TrainerState:
+    """The state that the run starts with: a new one, or that of the checkpoint with the callbacks restored."""
+    args: TrainingArguments = trainer.args
+    world = trainer._etude.strategy.world
+    if checkpoint is None:
+        state = TrainerState()
+    else:
+        state = resume.load_trainer_state(checkpoint)
+        if args.restore_callback_states_from_checkpoint:
+            handler = trainer.callback_handler
+            handler.callbacks, unknown = restored_callbacks(handler.callbacks, state)
+            for name in unknown:
+                resume.logger.warning(
+                    "The checkpoint has the state of a callback %s, which this run has not.", name
+                )
+    state.compute_steps(args, plan.max_steps)
+    state.max_steps = plan.max_steps
+    state.num_train_epochs = sys.maxsize if plan.num_epochs is None else plan.num_epochs
+    state.train_batch_size = args.train_batch_size
+    state.is_local_process_zero, state.is_world_process_zero = world.is_local_main, world.is_main
+    return state
+
+
+def wrapped(trainer: Any, strategy: Strategy) -> Any:
+    """The model as the strategy runs it; a wrapper made by an earlier training is used again."""
+    current = trainer.model_wrapped
+    if isinstance(current, DistributedDataParallel) and current.module is trainer.model:
+        return current
+    return strategy.wrap(trainer.model)
+
+
+def make_accumulation(trainer: Any, strategy: Strategy) -> Accumulation:
+    """How the micro-batches of an update are weighted for this model and its labels."""
+    return Accumulation(
+        strategy,
+        trainer.label_names,
+        shifted=trainer._etude.counts_label_shift if hasattr(trainer, "_etude") else False,
+        across_processes=trainer.args.average_tokens_across_devices,
+    )
+
+
+def loop_settings(args: TrainingArguments, ignore_keys: list[str] | None) -> LoopSettings:
+    """The arguments that the loop looks at."""
+    return LoopSettings(
+        accumulation_steps=args.gradient_accumulation_steps,
+        max_grad_norm=args.max_grad_norm,
+        evaluate_first=args.eval_on_start,
+        save_best=args.save_strategy == SaveStrategy.BEST,
+        skip_data=not args.ignore_data_skip,
+        ignore_keys=ignore_keys,
+    )
+
+
+def restore(trainer: Any, run: Run, checkpoint: str) -> None:
+    """Puts optimizer, schedule, loss scaling, position and random state back to where the checkpoint has them."""
+    trainer._load_optimizer_and_scheduler(checkpoint)
+    scaler = Path(checkpoint) / files.SCALER
+    if scaler.is_file():
+        run.precision.load_state_dict(resume.load_tensors(scaler))
+    world = run.strategy.world
+    position = resume.load_position(
+        checkpoint, trainer.state, run.plan, run.settings.accumulation_steps, world.rank, world.size
+    )
+    run.progress.load_state_dict(position.progress)
+    run.resume = ResumePoint(position.at_epoch_start, position.at_checkpoint)
+
+
+def samples_of_step(run: Run, step: int) -> list[int] | None:
+    """Data set indices of a step of the epoch in progress, on this process."""
+    updates_done = math.ceil(run.progress.micro_steps / run.settings.accumulation_steps)
+    behind = run.hooks.state.global_step + 1 - step  # 0 for the step in progress
+    last = (updates_done - behind) * run.settings.accumulation_steps
+    start = last - run.settings.accumulation_steps
+    return None if start < 0 else samples_of(run.loader, start, last)
+
+
+def finish(trainer: Any, run: Run) -> TrainOutput:
+    """The closing row, the best model, and the last events."""
+    state, args = trainer.state, trainer.args
+    total = run.progress.total_loss(loop.mean_over_processes(run))
+    run.guard.settle()
+    done = state.global_step - run.first_step
+    train_loss = total / max(state.global_step, 1)
+    metrics = speed_metrics(
+        "train", run.start_time, run.plan.num_samples * done / max(state.max_steps, 1), done
+    )
+    trainer.store_flos()
+    metrics |= {"total_flos": state.total_flos, "train_loss": train_loss}
+    trainer.is_in_train = False
+    trainer.log(metrics)
+    if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        trainer._load_best_model()
+    if args.save_total_limit == 1 and state.best_model_checkpoint is not None:
+        run.strategy.barrier()
+        trainer._etude.store.keep_only(state.best_model_checkpoint)
+    run.fire("on_train_end")
+    return TrainOutput(state.global_step, train_loss, metrics)
+
+
+def facts(trainer: Any, run: Run, checkpoint: str | None) -> Facts:
+    """What the start-up report says."""
+    args: TrainingArguments = trainer.args
+    return Facts(
+        model=type(trainer.model).__name__,
+        num_parameters=count_parameters(trainer.model),
+        num_trainable=count_parameters(trainer.model, trainable_only=True),
+        plan=run.plan,
+        micro_batch=args.train_batch_size,
+        accumulation_steps=args.gradient_accumulation_steps,
+        world_size=run.strategy.world.size,
+        precision=run.precision.name,
+        device=str(run.strategy.device),
+        strategy=_processes(run.strategy),
+        output_dir=str(args.output_dir),
+        resumed_from=checkpoint,
+        first_step=trainer.state.global_step,
+    )
+
+
+def _processes(strategy: Strategy) -> str:
+    size = strategy.world.size
+    return "1 process" if size == 1 else f"{size} processes ({strategy.name})"
