@@ -46,8 +46,8 @@ def without_unused_columns(dataset: Any, wanted: list[str], what: str) -> Any:
     if len(ignored) == len(dataset.column_names):
         raise DataError(
             f"No column of the {what} set is an argument of the model's forward: it has {', '.join(ignored)}, the "
-            f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them in a "
-            "data collator."
+            f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them in "
+            "a data collator."
         )
     logger.info(
         "Columns of the %s set that the model does not take are left out: %s.", what, ", ".join(ignored)
