@@ -281,11 +281,11 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods):
                 )
             return merged
         output = self._timed_loop(
-            lambda: self.get_eval_dataloader(eval_dataset),
-            "Evaluation",
-            True if self.compute_metrics is None else None,
-            ignore_keys,
+            lambda: self.get_eval_dataloader(chosen),
             metric_key_prefix,
+            description="Evaluation",
+            prediction_loss_only=True if self.compute_metrics is None else None,
+            ignore_keys=ignore_keys,
         )
         self.log(output.metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, output.metrics)
@@ -306,25 +306,20 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods):
             Outputs and labels of all samples in their order, and metrics where there are labels.
         """
         output = self._timed_loop(
-            lambda: self.get_test_dataloader(test_dataset), "Prediction", None, ignore_keys, metric_key_prefix
+            lambda: self.get_test_dataloader(test_dataset),
+            metric_key_prefix,
+            description="Prediction",
+            ignore_keys=ignore_keys,
         )
         self.control = self.callback_handler.on_predict(self.args, self.state, self.control, output.metrics)
         return PredictionOutput(output.predictions, output.label_ids, output.metrics)
 
-    def _timed_loop(
-        self, make_loader: Callable[[], Any], what: str, loss_only: bool | None, ignore_keys: Any, prefix: str
-    ) -> Any:
+    def _timed_loop(self, make_loader: Callable[[], Any], prefix: str, **options: Any) -> Any:
         start_time = time.time()
         with rng.undisturbed():
             loader = make_loader()
             self.callback_handler.eval_dataloader = loader
-            output = self.evaluation_loop(
-                loader,
-                description=what,
-                prediction_loss_only=loss_only,
-                ignore_keys=ignore_keys,
-                metric_key_prefix=prefix,
-            )
+            output = self.evaluation_loop(loader, metric_key_prefix=prefix, **options)
         batch = self.args.eval_batch_size * self.args.world_size
         steps = math.ceil((output.num_samples or 0) / batch)
         output.metrics.update(speed_metrics(prefix, start_time, output.num_samples, steps))  # type: ignore[union-attr]

@@ -35,12 +35,23 @@ def accepts_loss_kwargs(model: nn.Module) -> bool:
 
 
 def shifts_labels(model: nn.Module) -> bool:
-    """Whether the model's loss compares each label with the prediction made before it."""
-    if getattr(model, "loss_type", None) is None:
+    """Whether the model's loss compares each label with the prediction made before it.
+
+    transformers gives every model of its own a `loss_function`, also those that do not use it; the code of forward
+    tells which do.
+    """
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return False
-    is_encoder_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    forward = inspect.unwrap(type(model).forward)
+    if getattr(model, "loss_type", None) is None and "loss_function" not in _names_used(forward):
+        return False
     loss_function: Callable[..., Any] | None = getattr(model, "loss_function", None)
-    return getattr(loss_function, "__name__", "") == "ForCausalLMLoss" and not is_encoder_decoder
+    return getattr(loss_function, "__name__", "") == "ForCausalLMLoss"
+
+
+def _names_used(function: Callable[..., Any]) -> tuple[str, ...]:
+    code = getattr(function, "__code__", None)
+    return () if code is None else code.co_names
 
 
 def main_input_name(model: nn.Module) -> str:

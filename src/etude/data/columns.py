@@ -45,7 +45,7 @@ def without_unused_columns(dataset: Any, wanted: list[str], what: str) -> Any:
         return dataset
     if len(ignored) == len(dataset.column_names):
         raise DataError(
-            f"No column of the {what} set is an argument of the model's forward: it has {', '.join(ignored)}, the "
+            f"No column of the {what} set is taken by of the model: it has {', '.join(ignored)}, the "
             f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them in "
             "a data collator."
         )

@@ -11,25 +11,23 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
 from etude.core.rng import seed_for
 
 
-class EpochSampler(Sampler[int]):
-    """A new permutation of the data set for every epoch.
+class EpochSampler(RandomSampler):
+    """A new permutation of the data set for every epoch, which is a function of the seed and the epoch.
 
     Args:
         data_source: the data set; only its length is used.
         seed: the order of epoch e is the permutation drawn from a generator seeded with `seed + e`, which is the rule
             of the reference.
-        shuffle: False keeps the order of the data set.
     """
 
-    def __init__(self, data_source: Sized, seed: int, shuffle: bool = True) -> None:
-        self.data_source = data_source
+    def __init__(self, data_source: Sized, seed: int) -> None:
+        super().__init__(data_source)
         self.seed = seed
-        self.shuffle = shuffle
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,16 +36,12 @@ class EpochSampler(Sampler[int]):
 
     def order(self) -> torch.Tensor:
         """Indices of the whole epoch, shape [samples]."""
-        size = len(self.data_source)
-        if not self.shuffle:
-            return torch.arange(size)
-        return torch.randperm(size, generator=torch.Generator().manual_seed(self.seed + self.epoch))
+        return torch.randperm(
+            len(self.data_source), generator=torch.Generator().manual_seed(self.seed + self.epoch)
+        )
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order().tolist())
-
-    def __len__(self) -> int:
-        return len(self.data_source)
 
 
 class SeededBatch(list[int]):
@@ -124,8 +118,9 @@ class GlobalBatchSampler(Sampler[list[int]]):
     def _groups(self, start: int) -> Iterator[list[int]]:
         """The samples of all processes, step by step."""
         group = self.batch_size * self.world_size
-        if isinstance(self.sampler, EpochSampler):
-            order = self.sampler.order()
+        if isinstance(self.sampler, (EpochSampler, SequentialSampler)):
+            in_order = isinstance(self.sampler, SequentialSampler)
+            order = torch.arange(len(self.sampler)) if in_order else self.sampler.order()
             chunks = (order[i : i + group].tolist() for i in range(start * group, len(order), group))
         else:  # a user's own sampler can only be walked
             walk = islice(iter(self.sampler), start * group, None)

@@ -67,9 +67,9 @@ class DataMethods(TrainerAttributes):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if dataset is None or not has_length(dataset):
             return None
-        return EpochSampler(
-            dataset, self._order_seed(), shuffle=self.args.train_sampling_strategy == "random"
-        )
+        if self.args.train_sampling_strategy == "sequential":
+            return SequentialSampler(dataset)
+        return EpochSampler(dataset, self._order_seed())
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """The order of evaluated samples; None for a stream."""
