@@ -319,7 +319,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods):
         with rng.undisturbed():
             loader = make_loader()
             self.callback_handler.eval_dataloader = loader
-            output = self.evaluation_loop(loader, metric_key_prefix=prefix, **options)
+            output = self.evaluation_loop(loader, **options, metric_key_prefix=prefix)
         batch = self.args.eval_batch_size * self.args.world_size
         steps = math.ceil((output.num_samples or 0) / batch)
         output.metrics.update(speed_metrics(prefix, start_time, output.num_samples, steps))  # type: ignore[union-attr]

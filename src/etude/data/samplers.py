@@ -118,9 +118,8 @@ class GlobalBatchSampler(Sampler[list[int]]):
     def _groups(self, start: int) -> Iterator[list[int]]:
         """The samples of all processes, step by step."""
         group = self.batch_size * self.world_size
-        if isinstance(self.sampler, (EpochSampler, SequentialSampler)):
-            in_order = isinstance(self.sampler, SequentialSampler)
-            order = torch.arange(len(self.sampler)) if in_order else self.sampler.order()
+        order = self._whole_order()
+        if order is not None:
             chunks = (order[i : i + group].tolist() for i in range(start * group, len(order), group))
         else:  # a user's own sampler can only be walked
             walk = islice(iter(self.sampler), start * group, None)
@@ -128,6 +127,11 @@ class GlobalBatchSampler(Sampler[list[int]]):
         for samples in chunks:
             if len(samples) == group or not self.drop_last:
                 yield samples
+
+    def _whole_order(self) -> torch.Tensor | None:
+        if isinstance(self.sampler, EpochSampler):
+            return self.sampler.order()
+        return torch.arange(len(self.sampler)) if isinstance(self.sampler, SequentialSampler) else None
 
     def _slice(self, samples: list[int]) -> list[int]:
         share = len(samples) / self.world_size
