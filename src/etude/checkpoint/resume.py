@@ -137,6 +137,8 @@ def _derived(epoch: int, micro_steps: int, state: TrainerState) -> dict[str, Any
         "last_logged_step": state.global_step,
         "stop_epoch": False,
         "stop_training": False,
+        "learning_rate": None,
+        "grad_norm": None,
         "pending_loss": None,
         "pending_dtype": None,
         "logged_loss": total,

@@ -29,6 +29,8 @@ class CheckpointStore:
 
     def begin(self, step: int) -> None:
         """A run starts at `step`: the checkpoints up to there are its own, any others are left alone."""
+        if self._strategy.world.is_main:
+            self.remove_leftovers()
         self._own = {found for found in self.steps() if found <= step} if step else set()
 
     def path(self, step: int) -> Path:

@@ -14,6 +14,8 @@ class Progress:
         epoch: the epoch in progress, from 0.
         micro_steps: micro-batches done in it.
         last_logged_step: the step of the last row with a training loss.
+        grad_norm: norm of the last update's gradient before clipping, on the device.
+        learning_rate: learning rate of the last update.
         stop_epoch, stop_training: what callbacks had asked for when the state was saved.
     """
 
@@ -24,6 +26,8 @@ class Progress:
         self.last_logged_step = 0
         self.stop_epoch = False
         self.stop_training = False
+        self.grad_norm: torch.Tensor | None = None
+        self.learning_rate: float | None = None
         self._pending: torch.Tensor | None = None
         self._logged = 0.0
 
@@ -59,6 +63,8 @@ class Progress:
             "last_logged_step": self.last_logged_step,
             "stop_epoch": self.stop_epoch,
             "stop_training": self.stop_training,
+            "learning_rate": self.learning_rate,
+            "grad_norm": None if self.grad_norm is None else self.grad_norm.item(),
             "pending_loss": None if pending is None else pending.item(),
             "pending_dtype": None if pending is None else str(pending.dtype).removeprefix("torch."),
             "logged_loss": self._logged,
@@ -68,6 +74,9 @@ class Progress:
         """Takes that state back."""
         for name in ("epoch", "micro_steps", "last_logged_step", "stop_epoch", "stop_training"):
             setattr(self, name, state_dict[name])
+        self.learning_rate = state_dict["learning_rate"]
+        norm = state_dict["grad_norm"]
+        self.grad_norm = None if norm is None else torch.tensor(norm, dtype=torch.float64)
         self._logged = state_dict["logged_loss"]
         self._pending = None
         if state_dict["pending_loss"] is not None:

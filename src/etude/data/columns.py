@@ -45,9 +45,9 @@ def without_unused_columns(dataset: Any, wanted: list[str], what: str) -> Any:
         return dataset
     if len(ignored) == len(dataset.column_names):
         raise DataError(
-            f"No column of the {what} set is taken by of the model: it has {', '.join(ignored)}, the "
-            f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them in "
-            "a data collator."
+            f"No column of the {what} set is taken by the model: it has {', '.join(ignored)}, the "
+            f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them "
+            "in a data collator."
         )
     logger.info(
         "Columns of the %s set that the model does not take are left out: %s.", what, ", ".join(ignored)

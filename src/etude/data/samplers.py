@@ -88,13 +88,14 @@ class GlobalBatchSampler(Sampler[list[int]]):
         self._start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, here and in the order."""
+        """Chooses the epoch, here and in the order, and goes back to its start."""
         self.epoch = epoch
+        self._start = 0
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)
 
     def seek(self, step: int) -> None:
-        """Lets the next iteration begin at that step of the epoch."""
+        """Lets iterations of this epoch begin at that step."""
         self._start = step
 
     def __len__(self) -> int:
@@ -103,12 +104,10 @@ class GlobalBatchSampler(Sampler[list[int]]):
         return size // group if self.drop_last else -(-size // group)
 
     def __iter__(self) -> Iterator[list[int]]:
-        step, self._start = self._start, 0
-        for samples in self._groups(step):
+        for step, samples in enumerate(self._groups(self._start), start=self._start):
             mine = self._slice(samples)
             if mine:
                 yield self._seeded(mine, step)
-            step += 1
 
     def indices(self, start: int, stop: int) -> list[int]:
         """Samples of this process in the steps from `start` to `stop` of the current epoch."""

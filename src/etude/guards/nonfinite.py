@@ -62,7 +62,12 @@ class HostGuard:
             step,
             *_shown(loss, norm),
         )
-        return True
+        for (
+            group
+        ) in optimizer.param_groups:  # without gradients a step leaves weights and moments as they are
+            for parameter in group["params"]:
+                parameter.grad = None
+        return self.precision.step(optimizer)
 
     def settle(self) -> None:
         """Reports what is still to be reported; called where the host waits for the device anyway."""

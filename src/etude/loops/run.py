@@ -102,8 +102,7 @@ class Run:
     resume: ResumePoint | None = None
     start_time: float = 0.0
     first_step: int = 0
-    grad_norm: torch.Tensor | None = None
-    learning_rate: float | None = None
+
     epoch_random: dict[str, Any] = field(default_factory=dict)
     parameters: list[nn.Parameter] = field(default_factory=list)
 

@@ -39,12 +39,12 @@ def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
     loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     run.precision.unscale(run.optimizer)
-    run.grad_norm = clip(run.parameters, run.settings.max_grad_norm)
+    run.progress.grad_norm = norm = clip(run.parameters, run.settings.max_grad_norm)
     run.fire("on_pre_optimizer_step")
-    schedule_moves = run.guard.step(run.optimizer, loss, run.grad_norm, hooks.state.global_step + 1)
+    schedule_moves = run.guard.step(run.optimizer, loss, norm, hooks.state.global_step + 1)
     run.fire("on_optimizer_step")
 
-    run.learning_rate = current_learning_rate(run)
+    run.progress.learning_rate = current_learning_rate(run)
     if schedule_moves:
         run.scheduler.step()
     for parameter in run.parameters:

@@ -135,9 +135,10 @@ def log_training(run: Run) -> None:
     loss_sum = mean_over_processes(run)
     run.guard.settle()
     row: dict[str, float] = {"loss": loss_sum / (state.global_step - run.progress.last_logged_step)}
-    if run.grad_norm is not None:
-        row["grad_norm"] = run.grad_norm.item()
-    row["learning_rate"] = run.learning_rate if run.learning_rate is not None else current_learning_rate(run)
+    norm, rate = run.progress.grad_norm, run.progress.learning_rate
+    if norm is not None:
+        row["grad_norm"] = norm.item()
+    row["learning_rate"] = current_learning_rate(run) if rate is None else rate
     run.hooks.store_flos()
     run.progress.mark_logged(state.global_step, loss_sum)
     run.hooks.log(row, run.start_time)
