@@ -165,7 +165,7 @@ class SavingFields:
     save_only_model: bool = arg(False, "Only weights: the checkpoint cannot be resumed from.")
     save_on_each_node: bool = arg(False, "Every machine saves to its own disk.")
     enable_jit_checkpoint: bool = arg(False, "Save when the scheduler announces the end of the job.")
-    restore_callback_states_from_checkpoint: bool = arg(False, "Resume the state of callbacks that have one.")
+    restore_callback_states_from_checkpoint: bool = arg(True, "Resume the state of callbacks that have one.")
     ignore_data_skip: bool = arg(False, "Resume at the start of the epoch's data.")
     resume_from_checkpoint: str | None = arg(None, "For scripts: pass it on to Trainer.train().")
 

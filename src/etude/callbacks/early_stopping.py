@@ -21,6 +21,8 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         early_stopping_threshold: how much the metric must change to count as improved.
     """
 
+    same_on_all_processes = True
+
     def __init__(
         self, early_stopping_patience: int = 1, early_stopping_threshold: float | None = 0.0
     ) -> None:

@@ -12,6 +12,8 @@ from etude.core.state import TrainerControl, TrainerState
 class DefaultFlowCallback(TrainerCallback):
     """Sets the flags of `control` that the arguments ask for."""
 
+    same_on_all_processes = True
+
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:

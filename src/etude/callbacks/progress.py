@@ -19,6 +19,8 @@ class ProgressCallback(TrainerCallback):
         max_str_len: logged texts longer than this are not shown.
     """
 
+    same_on_all_processes = True
+
     def __init__(self, max_str_len: int = 100) -> None:
         self.max_str_len = max_str_len
         self.training_bar: Any = None
@@ -101,6 +103,8 @@ class ProgressCallback(TrainerCallback):
 
 class PrinterCallback(TrainerCallback):
     """Prints each logged row on a line of its own, for runs without a terminal."""
+
+    same_on_all_processes = True
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any

@@ -57,7 +57,13 @@ class TrainerCallback:
     Every event gets `args`, `state`, `control` and, by keyword, `model`, `processing_class`, `optimizer`,
     `lr_scheduler`, `train_dataloader` and `eval_dataloader`; on_log also `logs`, on_evaluate and on_predict also
     `metrics`. An event may change `control` in place, or return another one.
+
+    Attributes:
+        same_on_all_processes: whether all processes of a run get the same flags from this callback anyway. Where every
+            callback says so, processes need not agree on the flags after each step.
     """
+
+    same_on_all_processes = False
 
     def on_init_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
         """The Trainer is built."""
@@ -179,9 +185,9 @@ class CallbackHandler(TrainerCallback):
     def _names(self) -> list[str]:
         return [type(callback).__name__ for callback in self.callbacks]
 
-    def hears(self, event: str) -> bool:
-        """Whether any callback defines `event`."""
-        return bool(self._listeners(event))
+    def may_differ_between_processes(self) -> bool:
+        """Whether callbacks may set other flags on one process than on another."""
+        return not all(getattr(callback, "same_on_all_processes", False) for callback in self.callbacks)
 
     def _listeners(self, event: str) -> list[Callable[..., Any]]:
         # `callbacks` is a public list that users edit, so the table is rebuilt whenever its content changed.

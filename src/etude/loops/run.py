@@ -113,7 +113,7 @@ class Run:
 
     def agree(self) -> None:
         """Makes what callbacks asked for on any process hold on all of them."""
-        if self.strategy.world.size == 1:
+        if self.strategy.world.size == 1 or not self.hooks.callback_handler.may_differ_between_processes():
             return
         control = self.hooks.control
         names = ("should_training_stop", "should_epoch_stop", "should_save", "should_evaluate", "should_log")

@@ -19,6 +19,8 @@ class LogFileCallback(TrainerCallback):
     with the rows up to its checkpoint, so that the file reads as if it had never stopped.
     """
 
+    same_on_all_processes = True
+
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
