@@ -149,8 +149,9 @@ class Accumulation:
     def _told_to_others(self, loss: torch.Tensor, weight: Any) -> torch.Tensor:
         """With several processes, a loss that is not finite spoils the gradient of all of them, so that all notice."""
         if self._strategy.world.size == 1:
-            return loss if isinstance(weight, float) and weight == 1.0 else torch.mul(loss, weight)
-        return torch.mul(loss, weight + loss.detach() * 0.0)
+            return loss if isinstance(weight, float) and weight == 1.0 else loss * float(weight)
+        scale: torch.Tensor = weight + loss.detach() * 0.0
+        return loss * scale.to(loss.dtype)
 
     def _shares(self) -> list[Any]:
         """The weight of each micro-batch."""
