@@ -49,7 +49,7 @@ def without_unused_columns(dataset: Any, wanted: list[str], what: str) -> Any:
             f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them "
             "in a data collator."
         )
-    logger.info(
+    logger.warning(
         "Columns of the %s set that the model does not take are left out: %s.", what, ", ".join(ignored)
     )
     return dataset.remove_columns(ignored)
@@ -61,6 +61,7 @@ class RemoveColumnsCollator:
     def __init__(self, collator: Callable[[list[Any]], Any], wanted: list[str], what: str) -> None:
         self.data_collator = collator
         self.signature_columns = wanted
+        self._wanted = frozenset(wanted)
         self._what = what
         self._told = False
 
@@ -70,10 +71,12 @@ class RemoveColumnsCollator:
     def _only_wanted(self, feature: Any) -> Any:
         if not isinstance(feature, Mapping):
             return feature
-        ignored = [name for name in feature if name not in self.signature_columns]
-        if ignored and not self._told:
+        if feature.keys() <= self._wanted:
+            return feature
+        if not self._told:
             self._told = True
-            logger.info(
+            ignored = [name for name in feature if name not in self._wanted]
+            logger.warning(
                 "Columns of the %s set that the model does not take: %s.", self._what, ", ".join(ignored)
             )
-        return {name: value for name, value in feature.items() if name in self.signature_columns}
+        return {name: value for name, value in feature.items() if name in self._wanted}
