@@ -27,6 +27,15 @@ def detach(value: Any) -> Any:
     return apply(lambda leaf: leaf.detach() if isinstance(leaf, torch.Tensor) else leaf, value)
 
 
+def to_device(value: Any, device: torch.device) -> Any:
+    """The same nesting with tensors on `device`; copies to an accelerator are not waited for."""
+    if isinstance(value, torch.Tensor):
+        return value if value.device == device else value.to(device, non_blocking=device.type != "cpu")
+    if type(value) is dict:  # the usual batch
+        return {key: to_device(item, device) for key, item in value.items()}
+    return apply(lambda leaf: to_device(leaf, device) if isinstance(leaf, torch.Tensor) else leaf, value)
+
+
 def to_numpy(value: Any) -> Any:
     """The same nesting with NumPy arrays on the host; bfloat16, which NumPy lacks, becomes float32."""
 

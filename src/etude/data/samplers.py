@@ -119,10 +119,10 @@ class GlobalBatchSampler(Sampler[list[int]]):
         group = self.batch_size * self.world_size
         order = self._whole_order()
         if order is not None:
-            chunks = (order[i : i + group].tolist() for i in range(start * group, len(order), group))
+            chunks = _chunks(order[start * group :], group)
         else:  # a user's own sampler can only be walked
             walk = islice(iter(self.sampler), start * group, None)
-            chunks = iter(lambda: list(islice(walk, group)), [])  # type: ignore[assignment]
+            chunks = iter(lambda: list(islice(walk, group)), [])
         for samples in chunks:
             if len(samples) == group or not self.drop_last:
                 yield samples
@@ -142,6 +142,14 @@ class GlobalBatchSampler(Sampler[list[int]]):
         batch = SeededBatch(samples)
         batch.seed = seed_for(self.seed, self.epoch, step, self.rank)
         return batch
+
+
+def _chunks(order: torch.Tensor, size: int) -> Iterator[list[int]]:
+    """`order` in lists of `size`; turned into Python numbers many lists at a time, which is quicker."""
+    for block in torch.split(order, 64 * size):
+        numbers = block.tolist()
+        for start in range(0, len(numbers), size):
+            yield numbers[start : start + size]
 
 
 class EveryNth(Sampler[list[int]]):

@@ -16,6 +16,8 @@ from etude.errors import DataError, ModelOutputError
 from etude.facade.base import TrainerAttributes
 from etude.loops.step import forward_backward
 
+_NOTHING = contextlib.nullcontext()
+
 
 class StepMethods(TrainerAttributes):
     """What happens to a batch. Override any of them; the loop calls them with these arguments."""
@@ -58,6 +60,7 @@ class StepMethods(TrainerAttributes):
             inputs,
             num_items_in_batch,
             self.loss_is_scaled_for_ga,
+            self._loss_context(),
         )
 
     def compute_loss(
@@ -95,6 +98,12 @@ class StepMethods(TrainerAttributes):
         """The context in which `compute_loss` is called; empty, for subclasses to add to."""
         return contextlib.ExitStack()
 
+    def _loss_context(self) -> contextlib.AbstractContextManager[Any]:
+        """`compute_loss_context_manager`, or nothing where nobody overrides it."""
+        if type(self).compute_loss_context_manager is StepMethods.compute_loss_context_manager:
+            return _NOTHING
+        return self.compute_loss_context_manager()
+
     def prediction_step(
         self,
         model: nn.Module,
@@ -122,7 +131,7 @@ class StepMethods(TrainerAttributes):
         if with_loss:
             labels = _single(nested.detach(tuple(inputs.get(name) for name in self.label_names)))
         loss = None
-        with torch.no_grad(), self.compute_loss_context_manager():
+        with torch.no_grad(), self._loss_context():
             if with_loss:
                 count = self._count_items(inputs)
                 loss, outputs = self.compute_loss(
@@ -151,12 +160,7 @@ class StepMethods(TrainerAttributes):
 
     def _prepare_input(self, data: Any) -> Any:
         """Moves tensors to the device, inside any nesting."""
-        device = self._etude.strategy.device
-        pinned = device.type != "cpu"
-        return nested.apply(
-            lambda leaf: leaf.to(device, non_blocking=pinned) if isinstance(leaf, torch.Tensor) else leaf,
-            data,
-        )
+        return nested.to_device(data, self._etude.strategy.device)
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         """A batch as the model gets it.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_norm_
 
 from etude.loops.accumulate import Accumulation
 from etude.loops.run import Run
@@ -62,10 +64,15 @@ def clip(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
     Returns:
         Their norm before that, a 0-dimensional tensor on the device.
     """
-    with_gradient = [p for p in parameters if p.grad is not None]
-    norm = get_total_norm([p.grad for p in with_gradient if p.grad is not None])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros(())
+    if any(g.device != gradients[0].device or g.layout != torch.strided for g in gradients):
+        return clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)
+    # the same operations as clip_grad_norm_, without its sorting by device and number format
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if max_norm > 0:
-        clip_grads_with_norm_(with_gradient, max_norm, norm)
+        torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_(max=1.0))
     return norm
 
 
@@ -83,6 +90,7 @@ def forward_backward(
     inputs: Any,
     num_items: Any,
     is_divided: bool | None,
+    context: AbstractContextManager[Any],
 ) -> torch.Tensor:
     """Forward and backward of one micro-batch.
 
@@ -91,12 +99,13 @@ def forward_backward(
         inputs: the prepared batch.
         num_items: number of items of the global batch, or None.
         is_divided: whether the loss is divided by it; None: find out.
+        context: in which the loss is computed.
 
     Returns:
         Its detached part of the loss of the global batch.
     """
     count = accumulation.watch(num_items)
-    with trainer.compute_loss_context_manager():
+    with context:
         loss = trainer.compute_loss(model, inputs, num_items_in_batch=count)
     divided = accumulation.is_divided(count) if is_divided is None else is_divided
     part = accumulation.weigh(loss, divided)

@@ -36,16 +36,32 @@ def duration(seconds: float) -> str:
 
 
 def row(logs: dict[str, Any], step: int, max_steps: int, longest: int = 100) -> str:
-    """A logged row on one line.
+    """A logged row on one line: where, what, and how fast.
 
     Args:
+        logs: the row.
+        step: the step it belongs to.
+        max_steps: steps of the whole run; 0 outside of a training.
         longest: texts longer than this are not shown.
     """
-    shown = {k: v for k, v in logs.items() if k not in ("epoch", "step", "total_flos")}
-    parts = []
-    for name, item in shown.items():
-        if isinstance(item, str) and len(item) > longest:
-            item = f"<{len(item)} characters>"
-        parts.append(f"{name} {duration(item) if name.endswith('_runtime') else value(item)}")
-    epoch = f" (epoch {logs['epoch']:.2f})" if logs.get("epoch") is not None else ""
-    return f"step {step}/{max_steps}{epoch}  " + "  ".join(parts)
+    where = f"step {step}/{max_steps}" if max_steps else "no training"
+    if max_steps and logs.get("epoch") is not None:
+        where += f" (epoch {logs['epoch']:.2f})"
+    parts = [f"{name} {_shortened(item, longest)}" for name, item in logs.items() if not _is_about_time(name)]
+    return "  ".join([where, *parts, *_speed(logs)])
+
+
+def _is_about_time(name: str) -> bool:
+    return name in ("epoch", "step", "total_flos") or name.endswith(("_runtime", "_per_second"))
+
+
+def _speed(logs: dict[str, Any]) -> list[str]:
+    runtime = [duration(v) for name, v in logs.items() if name.endswith("_runtime")]
+    rate = [f"{value(v)} samples/s" for name, v in logs.items() if name.endswith("_samples_per_second")]
+    return [f"({', '.join(runtime + rate)})"] if runtime else []
+
+
+def _shortened(item: Any, longest: int) -> str:
+    if isinstance(item, str) and len(item) > longest:
+        return f"<{len(item)} characters>"
+    return value(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,14 @@ class LogFileCallback(TrainerCallback):
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not state.log_history:
             return
-        path = Path(args.output_dir) / LOG_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(
-            "a", encoding="utf-8"
-        ) as file:  # closed at once: whatever happens next, the row is there
-            file.write(_line(state.log_history[-1]))
+        line = _line(state.log_history[-1]).encode()
+        path = os.path.join(args.output_dir, LOG_FILE)
+        # one write of a whole line, closed at once: whatever happens next, the row is there
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(file, line)
+        finally:
+            os.close(file)
 
 
 def _line(row: dict[str, Any]) -> str:
