@@ -85,6 +85,7 @@ class Accumulation:
         self._shifted = shifted
         self._across = across_processes
         self._uses_count: bool | None = None
+        self._countable: bool | None = None
         self._batches: list[Any] = []
         self._spare = 0
         self._index = 0
@@ -110,10 +111,18 @@ class Accumulation:
         What `num_items_in_batch` is. None where the labels cannot be counted.
         """
         counts = [label_items(batch, self._shifted) for batch in batches]
-        if not counts or any(count is None for count in counts):
+        countable = None not in counts
+        shared = self._across and self._strategy.world.size > 1
+        if shared:
+            # A process that has run out of samples counts too, so that all meet in the same collective. Whether labels
+            # can be counted at all depends on the kind of data: the processes agree on it once.
+            if self._countable is None:
+                self._countable = not self._strategy.agree([not countable])[0]
+            countable = self._countable
+        if not countable or not (counts or shared):
             return None
         total = torch.full((), sum(filter(None, counts)), dtype=torch.int64, device=device)
-        return self._strategy.sum(total) if self._across else total
+        return self._strategy.sum(total) if shared else total
 
     def watch(self, count: torch.Tensor | None) -> torch.Tensor | None:
         """The count as the model should get it: watched, until it is known what the model does with it."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -58,6 +59,32 @@ CURVES: dict[str, Callable[..., float]] = {
 OPTIONS: dict[str, tuple[str, ...]] = {"cosine": ("num_cycles",)}
 
 
+class FactorSchedule(LambdaLR):
+    """A `LambdaLR` with one curve for all groups, evaluated once a step rather than once a group."""
+
+    def __init__(self, optimizer: Optimizer, curve: Callable[[int], float]) -> None:
+        # A partial, not a closure: PyTorch leaves it out of the scheduler's state, and the reference's files load.
+        self._curve = curve
+        super().__init__(optimizer, curve)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Moves to the next update."""
+        groups = self.optimizer.param_groups
+        if epoch is not None or self._is_initial or any(isinstance(g["lr"], torch.Tensor) for g in groups):
+            super().step(epoch)
+            return
+        self.last_epoch += 1
+        self._step_count += 1
+        factor = self._curve(self.last_epoch)
+        self._last_lr = [base * factor for base in self.base_lrs]
+        for group, rate in zip(groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of a `LambdaLR`."""
+        return {name: value for name, value in super().state_dict().items() if name != "_curve"}
+
+
 def build_schedule(
     name: str, optimizer: Optimizer, *, warmup: int, total: int, options: dict[str, Any] | None = None
 ) -> LRScheduler:
@@ -73,5 +100,4 @@ def build_schedule(
                 f"`lr_scheduler_kwargs`: the schedule {name!r} has no option {key!r} (its options: "
                 f"{', '.join(allowed) or 'none'})."
             )
-    # A partial, not a closure: PyTorch leaves it out of the scheduler's state, and the reference's files load.
-    return LambdaLR(optimizer, partial(CURVES[name], warmup=warmup, total=total, **(options or {})))
+    return FactorSchedule(optimizer, partial(CURVES[name], warmup=warmup, total=total, **(options or {})))
