@@ -67,10 +67,15 @@ def clip(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros(())
-    if any(g.device != gradients[0].device or g.layout != torch.strided for g in gradients):
+    try:
+        norms = torch._foreach_norm(gradients)
+    except (
+        NotImplementedError,
+        RuntimeError,
+    ):  # sparse ones, or on several devices: PyTorch sorts them first
         return clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)
     # the same operations as clip_grad_norm_, without its sorting by device and number format
-    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
     if max_norm > 0:
         torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_(max=1.0))
     return norm
