@@ -21,9 +21,10 @@ venv: $(READY) ## make .venv with the pinned tools and etude itself (once)
 # The bare pin of torch comes first: an index of CPU builds offers it under a local version, which only a pin finds.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "make needs Python 3.11 or newer: make PYTHON=..."'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@echo 'Setting up $(VENV) (a few minutes the first time)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(READY) ## fine-tune a pretrained encoder on film reviews: about two minutes on two cores

@@ -1,0 +1,250 @@
+"""Are arguments plain values: the reference's names and defaults, normalised, without side effects?"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import logging
+import os
+import pickle
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from etude import IntervalStrategy, SaveStrategy, SchedulerType, TrainingArguments
+from etude.core.names import ParallelMode
+from tests import helpers
+
+OWN_NAMES = {"on_nonfinite"}
+OWN_DEFAULTS = {"restore_callback_states_from_checkpoint"}
+
+
+def plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def defaults_of(lib: Any) -> dict[str, Any]:
+    fields = [f for f in dataclasses.fields(lib.TrainingArguments) if f.init]
+    made = {f.name: f.default_factory() for f in fields if f.default_factory is not dataclasses.MISSING}
+    return {f.name: plain(f.default) for f in fields} | made
+
+
+def test_names_are_those_of_the_reference() -> None:
+    with helpers.library("transformers") as theirs, helpers.library("etude") as ours:
+        assert set(defaults_of(ours)) - set(defaults_of(theirs)) == OWN_NAMES
+        assert set(defaults_of(theirs)) <= set(defaults_of(ours))
+
+
+def test_defaults_are_those_of_the_reference() -> None:
+    with helpers.library("transformers") as theirs, helpers.library("etude") as ours:
+        expected, found = defaults_of(theirs), defaults_of(ours)
+    different = {name for name in expected if expected[name] != found[name]}
+    assert different == OWN_DEFAULTS
+
+
+def test_every_field_says_what_it_is_for() -> None:
+    helps = [f.metadata["help"] for f in dataclasses.fields(TrainingArguments)]
+    assert all(text.endswith(".") for text in helps)
+
+
+def test_output_dir_comes_first() -> None:
+    with helpers.library("transformers") as theirs:
+        assert next(iter(inspect.signature(theirs.TrainingArguments).parameters)) == "output_dir"
+    assert next(iter(inspect.signature(TrainingArguments).parameters)) == "output_dir"
+    assert TrainingArguments("somewhere").output_dir == "somewhere"
+
+
+def test_output_dir_is_expanded_and_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert TrainingArguments("~/run").output_dir == "/home/someone/run"
+    assert TrainingArguments().output_dir == "trainer_output"
+
+
+def test_building_changes_nothing_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+    }.items():
+        monkeypatch.setenv(name, value)
+    environment, state = dict(os.environ), torch.random.get_rng_state()
+    TrainingArguments(str(tmp_path / "run"), seed=5, use_cpu=True)
+    assert dict(os.environ) == environment
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.distributed.is_initialized()
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_become_members() -> None:
+    args = TrainingArguments(
+        "x",
+        eval_strategy="epoch",
+        save_strategy="best",
+        metric_for_best_model="f1",
+        lr_scheduler_type="cosine",
+    )
+    assert args.eval_strategy is IntervalStrategy.EPOCH
+    assert args.save_strategy is SaveStrategy.BEST
+    assert args.lr_scheduler_type is SchedulerType.COSINE
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        ("eval_strategy", "IntervalStrategy.EPOCH"),
+        ("save_strategy", "SaveStrategy.EPOCH"),
+        ("lr_scheduler_type", "SchedulerType.COSINE"),
+        ("optim", "OptimizerNames.ADAMW_TORCH"),
+    ],
+)
+def test_members_of_the_references_enumerations_are_taken(name: str, member: str) -> None:
+    from transformers import training_args
+
+    enumeration, _, key = member.partition(".")
+    value = getattr(training_args, enumeration)[key]
+    assert str(getattr(TrainingArguments("x", **{name: value}), name)) == value.value
+
+
+@pytest.mark.parametrize("metric", [None, "loss", "eval_loss", "val_loss", "accuracy", "loss_of_trust"])
+def test_direction_of_the_best_metric_is_that_of_the_reference(metric: str | None, tmp_path: Path) -> None:
+    found = []
+    for name in ("transformers", "etude"):
+        with helpers.library(name) as lib:
+            args = helpers.training_arguments(
+                lib, tmp_path, load_best_model_at_end=True, save_strategy="epoch", eval_strategy="epoch",
+                metric_for_best_model=metric,
+            )  # fmt: skip
+            found.append((args.metric_for_best_model, args.greater_is_better))
+    assert found[0] == found[1]
+
+
+def test_direction_that_is_given_is_kept() -> None:
+    args = TrainingArguments("x", metric_for_best_model="accuracy", greater_is_better=False)
+    assert args.greater_is_better is False
+
+
+def test_eval_steps_fall_back_to_logging_steps() -> None:
+    assert TrainingArguments("x", eval_strategy="steps", logging_steps=30).eval_steps == 30
+    assert TrainingArguments("x", eval_strategy="steps", logging_steps=30, eval_steps=7).eval_steps == 7
+    assert TrainingArguments("x", eval_strategy="epoch", logging_steps=30).eval_steps is None
+
+
+@pytest.mark.parametrize(("given", "kept"), [(10.0, 10), (0.25, 0.25), (1, 1)])
+def test_steps_are_whole_numbers_or_shares(given: float, kept: float) -> None:
+    steps = TrainingArguments("x", logging_steps=given).logging_steps
+    assert steps == kept
+    assert type(steps) is type(kept)
+
+
+def test_evaluating_in_training_sets_do_eval() -> None:
+    assert TrainingArguments("x", eval_strategy="epoch").do_eval
+    assert not TrainingArguments("x").do_eval
+
+
+def test_without_an_accelerator_nothing_is_pinned() -> None:
+    args = TrainingArguments("x", use_cpu=True)
+    assert not args.dataloader_pin_memory
+    assert args.device == torch.device("cpu")
+    assert args.n_gpu == 0
+
+
+def test_world_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = TrainingArguments("x", use_cpu=True, log_level="error", log_level_replica="debug")
+    assert (args.world_size, args.parallel_mode) == (1, ParallelMode.NOT_PARALLEL)
+    for name, value in {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    assert (args.world_size, args.process_index, args.local_process_index) == (8, 5, 1)
+    assert args.parallel_mode is ParallelMode.DISTRIBUTED
+    assert not args.should_save
+    assert args.get_process_log_level() == logging.DEBUG
+
+
+@pytest.mark.parametrize(("everywhere", "logs"), [(True, True), (False, False)])
+def test_the_first_process_of_a_machine_logs_where_asked(
+    everywhere: bool, logs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "4", "LOCAL_RANK": "0", "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    assert TrainingArguments("x", log_on_each_node=everywhere).should_log is logs
+
+
+@pytest.mark.parametrize(("level", "number"), [("INFO", logging.INFO), ("passive", logging.WARNING)])
+def test_log_level_of_the_main_process(level: str, number: int) -> None:
+    assert TrainingArguments("x", log_level=level).get_process_log_level() == number
+
+
+@pytest.mark.parametrize("warmup", [0, 0.05, 0.333, 1, 7, 7.9])
+@pytest.mark.parametrize("total", [1, 10, 1001])
+def test_warmup_is_that_of_the_reference(warmup: float, total: int, tmp_path: Path) -> None:
+    with helpers.library("transformers") as theirs:
+        expected = helpers.training_arguments(theirs, tmp_path, warmup_steps=warmup).get_warmup_steps(total)
+    assert TrainingArguments("x", warmup_steps=warmup).get_warmup_steps(total) == expected
+
+
+def test_batch_sizes_and_timeout_are_derived() -> None:
+    args = TrainingArguments("x", per_device_train_batch_size=3, per_device_eval_batch_size=5, ddp_timeout=60)
+    assert (args.train_batch_size, args.eval_batch_size) == (3, 5)
+    assert args.ddp_timeout_delta == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("given", [None, "none", ["none"], []])
+def test_no_tracker_has_many_spellings(given: Any) -> None:
+    assert TrainingArguments("x", report_to=given).report_to == []
+
+
+def test_copies_are_equal_values() -> None:
+    args = TrainingArguments("x", learning_rate=0.1, eval_strategy="steps", include_for_metrics=["loss"])
+    for copied in (copy.deepcopy(args), pickle.loads(pickle.dumps(args)), dataclasses.replace(args)):
+        assert copied == args
+        assert copied is not args
+    assert dataclasses.replace(args, seed=1) != args
+
+
+def test_lists_are_not_shared_between_arguments() -> None:
+    TrainingArguments("x").include_for_metrics.append("inputs")
+    assert TrainingArguments("x").include_for_metrics == []
+
+
+@dataclass
+class LongerArguments(TrainingArguments):
+    """What a user adds."""
+
+    margin: float = dataclasses.field(default=0.5, metadata={"help": "The margin."})
+
+
+def test_arguments_can_be_added_by_a_subclass() -> None:
+    args = LongerArguments("x", margin=0.7, learning_rate=0.1)
+    assert args.to_dict()["margin"] == 0.7
+    with pytest.raises(TypeError, match="margin"):
+        LongerArguments("x", margn=0.7)
+
+
+def test_the_references_command_line_parser_fills_them() -> None:
+    from transformers import HfArgumentParser
+
+    line = "--output_dir out --learning_rate 0.1 --eval_strategy epoch --bf16 --label_names a b --max_steps 7"
+    (args,) = HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(line.split())
+    expected = TrainingArguments(
+        "out", learning_rate=0.1, eval_strategy="epoch", bf16=True, label_names=["a", "b"], max_steps=7
+    )
+    assert args == expected
+
+
+def test_methods_that_scripts_call_are_there() -> None:
+    with helpers.library("transformers") as lib:
+        theirs = {name for name in dir(lib.TrainingArguments) if not name.startswith("_")}
+    inside = {
+        "default_optim",
+        "is_torch_greater_or_equal_than_2_8",
+        "place_model_on_device",
+        "set_push_to_hub",
+    }
+    ours = {*dir(TrainingArguments), *(f.name for f in dataclasses.fields(TrainingArguments))}
+    assert theirs - inside - ours == set()

@@ -1,0 +1,1 @@
+"""Do the parts in `etude.checkpoint` keep their word?"""

@@ -1,0 +1,197 @@
+"""Which checkpoint is meant, and is what it holds read without running anything?"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from etude import TrainerState
+from etude.checkpoint import contents, resume
+from etude.core.progress import Progress
+from etude.core.rng import random_state
+from etude.core.state import Plan
+from etude.errors import CheckpointError
+
+PLAN = Plan(3, 4, 8, 8, 12, 32, 96.0, 8)
+
+
+def checkpoint(folder: Path, step: int) -> str:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    TrainerState(global_step=step).save_to_json(str(path / "trainer_state.json"))
+    return str(path)
+
+
+@pytest.mark.parametrize("nothing", [None, False])
+def test_nothing_means_a_fresh_start(nothing: Any, tmp_path: Path) -> None:
+    checkpoint(tmp_path, 1)
+    assert resume.resolve(nothing, str(tmp_path)) is None
+
+
+def test_true_means_the_newest(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 9)
+    newest = checkpoint(tmp_path, 10)
+    assert resume.resolve(True, str(tmp_path)) == newest
+
+
+def test_true_without_a_checkpoint_says_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="No valid checkpoint found.*leave out resume_from_checkpoint"):
+        resume.resolve(True, str(tmp_path))
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 3)
+    assert resume.resolve(path, "elsewhere") == path
+    assert resume.resolve(Path(path), "elsewhere") == path  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("make", "reason"), [(False, "no such folder"), (True, "no trainer_state.json")])
+def test_a_path_that_is_no_checkpoint_says_why(make: bool, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "somewhere"
+    if make:
+        path.mkdir()
+    with pytest.raises(CheckpointError, match=f"Can't find a valid checkpoint at .*somewhere.*{reason}"):
+        resume.resolve(str(path), str(tmp_path))
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+def test_no_pickle_is_executed(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    torch.save({"state": Malicious(trap)}, tmp_path / "optimizer.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        resume.load_tensors(tmp_path / "optimizer.pt")
+    assert not trap.exists()
+
+
+def test_reading_random_states_allows_nothing_afterwards(tmp_path: Path) -> None:
+    torch.save(random_state(), tmp_path / "rng_state.pth")
+    before = set(map(str, torch.serialization.get_safe_globals()))
+    resume.load_tensors(tmp_path / "rng_state.pth")
+    assert set(map(str, torch.serialization.get_safe_globals())) == before
+
+
+def parts() -> tuple[Any, Any]:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
+
+
+def test_optimizer_and_schedule_come_back(tmp_path: Path) -> None:
+    optimizer, schedule = parts()
+    optimizer.param_groups[0]["params"][0].grad = torch.tensor([1.0, 2.0])
+    optimizer.step()
+    schedule.step()
+    contents.save_optimizer(tmp_path, optimizer, schedule, {})
+    assert not (tmp_path / "scaler.pt").exists()
+    other, other_schedule = parts()
+    resume.load_optimizer(str(tmp_path), other, other_schedule)
+    assert str(other.state_dict()) == str(optimizer.state_dict())
+    assert other_schedule.state_dict() == schedule.state_dict()
+
+
+@pytest.mark.parametrize("gone", ["optimizer.pt", "scheduler.pt"])
+def test_a_part_that_is_missing_is_an_error(gone: str, tmp_path: Path) -> None:
+    contents.save_optimizer(tmp_path, *parts(), {})
+    (tmp_path / gone).unlink()
+    with pytest.raises(CheckpointError, match=f"has no {gone}.*do not resume"):
+        resume.load_optimizer(str(tmp_path), *parts())
+
+
+def test_a_best_checkpoint_that_is_gone_is_forgotten_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    TrainerState(best_model_checkpoint=str(tmp_path / "gone")).save_to_json(
+        str(tmp_path / "trainer_state.json")
+    )
+    with caplog.at_level(logging.WARNING):
+        assert resume.load_trainer_state(str(tmp_path)).best_model_checkpoint is None
+    assert "gone" in caplog.text
+    TrainerState(best_model_checkpoint=str(tmp_path)).save_to_json(str(tmp_path / "trainer_state.json"))
+    assert resume.load_trainer_state(str(tmp_path)).best_model_checkpoint == str(tmp_path)
+
+
+def position_of(folder: Path, state: TrainerState, rank: int = 0, size: int = 1) -> resume.SavedPosition:
+    return resume.load_position(str(folder), state, PLAN, 2, rank, size)
+
+
+def test_each_process_gets_its_own_position_and_random_state(tmp_path: Path) -> None:
+    positions = []
+    for rank in range(2):
+        progress = Progress(torch.device("cpu"))
+        progress.micro_steps = 10 + rank
+        torch.manual_seed(rank)
+        contents.save_random_state(tmp_path, random_state(), rank, 2)
+        positions.append(progress.state_dict())
+    contents.save_position(tmp_path, positions)
+    for rank in range(2):
+        found = position_of(tmp_path, TrainerState(), rank, 2)
+        torch.manual_seed(rank)
+        assert found.progress == positions[rank]
+        for state in (found.at_checkpoint, found.at_epoch_start):
+            assert state is not None
+            assert torch.equal(state["cpu"], torch.random.get_rng_state())
+
+
+def test_another_number_of_processes_is_an_error(tmp_path: Path) -> None:
+    contents.save_position(tmp_path, [{}, {}])
+    with pytest.raises(CheckpointError, match="written by 2 processes, this run has 1.*with 2"):
+        position_of(tmp_path, TrainerState())
+
+
+def test_the_position_of_the_references_checkpoints_follows_from_the_steps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = [{"loss": 2.0, "step": 2}, {"eval_loss": 9.0, "step": 2}, {"loss": 1.0, "step": 6}]
+    with caplog.at_level(logging.WARNING):
+        found = position_of(tmp_path, TrainerState(global_step=6, log_history=history))
+    assert (found.progress["epoch"], found.progress["micro_steps"]) == (1, 4)
+    assert found.progress["logged_loss"] == 2 * 2.0 + 4 * 1.0
+    assert found.at_checkpoint is None
+    assert "no random state" in caplog.text
+    Progress(torch.device("cpu")).load_state_dict(found.progress)
+
+
+class Counting(SimpleNamespace):
+    """A callback with a state."""
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"count": self.count}}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Counting:
+        return cls(**state["attributes"])
+
+
+def test_callbacks_come_back_in_their_places() -> None:
+    other = object()
+    saved = contents.exported_states([Counting(count=3), other, Counting(count=5)])
+    assert saved == {"Counting": [Counting(count=n).state() for n in (3, 5)]}
+    state = TrainerState(
+        stateful_callbacks=json.loads(json.dumps({**saved, "TrainerControl": {}, "Gone": {}}))
+    )
+    restored, unknown = contents.restored_callbacks([other, Counting(count=0), Counting(count=0)], state)
+    assert restored == [other, Counting(count=3), Counting(count=5)]
+    assert unknown == ["Gone"]
+
+
+def test_a_single_callback_is_not_a_list() -> None:
+    saved = contents.exported_states([Counting(count=3)])
+    assert saved == {"Counting": Counting(count=3).state()}
+    one, two = contents.restored_callbacks([Counting(count=0)] * 2, TrainerState(stateful_callbacks=saved))[0]
+    assert (one.count, two.count) == (3, 0)

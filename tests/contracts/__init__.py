@@ -1,0 +1,1 @@
+"""One suite for each promise of the README."""

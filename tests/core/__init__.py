@@ -1,0 +1,1 @@
+"""Do the parts in `etude.core` keep their word?"""

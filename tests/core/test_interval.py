@@ -1,0 +1,68 @@
+"""Does an interval mean what the reference means by the same number?"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etude.core.interval import Interval
+from etude.core.state import TrainerState
+from etude.errors import ConfigurationError
+from tests import helpers
+from tests.properties import quick
+
+shares = st.floats(min_value=0.0, max_value=1.0, exclude_min=True, exclude_max=True)
+totals = st.integers(min_value=1, max_value=10**6)
+
+
+@quick
+@given(st.integers(min_value=0, max_value=10**9), totals)
+def test_a_whole_number_means_itself(steps: int, total: int) -> None:
+    interval = Interval.parse(steps, "save_steps")
+    assert not interval.is_share
+    assert interval.steps(total) == interval.normalized() == steps
+
+
+@quick
+@given(shares, totals)
+def test_a_share_is_at_least_one_step_and_at_most_the_run(share: float, total: int) -> None:
+    interval = Interval.parse(share, "save_steps")
+    assert interval.is_share
+    assert interval.normalized() == share
+    assert 1 <= interval.steps(total) <= total
+
+
+@quick
+@given(st.floats(min_value=1.0, max_value=1e9, exclude_min=True).filter(lambda value: value != int(value)))
+def test_a_fraction_above_one_is_refused(value: float) -> None:
+    with pytest.raises(ConfigurationError, match="`eval_steps="):
+        Interval.parse(value, "eval_steps")
+
+
+@quick
+@given(st.floats(max_value=0.0, exclude_max=True, allow_nan=False))
+def test_a_negative_number_is_refused(value: float) -> None:
+    with pytest.raises(ConfigurationError, match="`eval_steps` must not be negative"):
+        Interval.parse(value, "eval_steps")
+
+
+@quick
+@given(st.one_of(shares, st.integers(min_value=1, max_value=5000)), totals)
+def test_steps_of_a_run_are_those_of_the_reference(value: float, total: int) -> None:
+    args = SimpleNamespace(logging_steps=value, eval_steps=None, save_steps=value)
+    found = []
+    for name in ("transformers", "etude"):
+        with helpers.library(name) as lib:
+            state = lib.TrainerState()
+        state.compute_steps(args, total)
+        found.append((state.logging_steps, state.eval_steps, state.save_steps))
+    assert found[0] == found[1]
+
+
+def test_one_is_a_step_and_not_the_whole_run() -> None:
+    state = TrainerState()
+    state.compute_steps(SimpleNamespace(logging_steps=1.0, eval_steps=1, save_steps=0), 100)
+    assert (state.logging_steps, state.eval_steps, state.save_steps) == (1, 1, 0)

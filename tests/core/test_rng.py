@@ -1,0 +1,110 @@
+"""Can the random state be put back to where it was?"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etude.checkpoint.resume import load_tensors
+from etude.core import rng
+from tests import helpers
+from tests.properties import quick
+
+
+def draw() -> list[float]:
+    return [
+        random.random(),
+        random.gauss(0, 1),
+        float(np.random.rand()),
+        float(np.random.randn()),
+        float(torch.rand(())),
+    ]
+
+
+@quick
+@given(st.integers(min_value=0, max_value=2**32 - 1))
+def test_a_seed_draws_what_the_reference_draws(seed: int) -> None:
+    drawn = []
+    for name in ("transformers", "etude"):
+        with helpers.library(name) as lib:
+            lib.set_seed(seed)
+        drawn.append(draw())
+    assert drawn[0] == drawn[1]
+
+
+def test_seeds_beyond_numpys_range_work() -> None:
+    rng.set_seed(2**32 + 3)
+    first = draw()
+    rng.set_seed(2**32 + 3)
+    assert draw() == first
+
+
+def test_a_state_is_put_back_between_two_gaussians() -> None:
+    random.gauss(0, 1)  # Python and NumPy make Gaussians in pairs and keep the second
+    np.random.randn()
+    state = rng.random_state()
+    first = draw()
+    rng.restore_random_state(state)
+    assert draw() == first
+
+
+def test_a_state_survives_a_file(tmp_path: Path) -> None:
+    np.random.randn()
+    torch.save(rng.random_state(), tmp_path / "state.pth")
+    first = draw()
+    rng.restore_random_state(load_tensors(tmp_path / "state.pth"))
+    assert draw() == first
+
+
+def test_what_is_undisturbed_stays_so_even_after_an_error() -> None:
+    rng.set_seed(3)
+    expected = draw()
+    rng.set_seed(3)
+    with pytest.raises(ZeroDivisionError):
+        draw_and_fail()
+    assert draw() == expected
+
+
+@rng.undisturbed()
+def draw_and_fail() -> None:
+    draw()
+    raise ZeroDivisionError
+
+
+@quick
+@given(st.lists(st.tuples(*[st.integers(0, 40)] * 3), min_size=2, unique=True))
+def test_different_places_get_different_seeds(places: list[tuple[int, int, int]]) -> None:
+    seeds = [rng.seed_for(7, *place) for place in places]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds == [rng.seed_for(7, *place) for place in places]
+
+
+def test_another_seed_gives_another_place_seed() -> None:
+    assert rng.seed_for(1, 0, 0) != rng.seed_for(2, 0, 0)
+    assert isinstance(rng.seed_for(-1, 0), int)
+
+
+def test_a_worker_is_seeded_by_pytorchs_seed() -> None:
+    torch.manual_seed(11)
+    rng.worker_seed(0)
+    first = (random.random(), float(np.random.rand()))
+    draw()
+    rng.worker_seed(3)
+    assert (random.random(), float(np.random.rand())) == first
+
+
+def test_deterministic_algorithms_are_only_asked_for_on_request() -> None:
+    try:
+        rng.set_seed(1)
+        assert not torch.are_deterministic_algorithms_enabled()
+        rng.set_seed(1, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,1 @@
+"""Differential tests: the same script under ``transformers`` and under ``etude``."""
