@@ -29,22 +29,20 @@ def model_or_init(model: Any, model_init: Any) -> None:
         raise ConfigurationError(f"`model` must be a torch.nn.Module, it is a {type(model).__name__}.")
 
 
-def has_head(model: nn.Module) -> None:
-    """A transformers model without a head has no loss."""
-    if not is_instance_of(model, "transformers", "PreTrainedModel"):
+def has_head(model: nn.Module, has_own_loss: bool) -> None:
+    """A transformers model without a head returns no loss; with a loss of the user's own that is fine."""
+    if has_own_loss or not is_instance_of(model, "transformers", "PreTrainedModel"):
         return
-    names = _headless_names()
-    if type(model).__name__ in names:
+    if type(model).__name__ in _headless_names():
         raise ConfigurationError(
             f"{type(model).__name__} cannot be used as is for training: it has no head and computes no loss. Choose a "
-            "class with one, such as AutoModelForSequenceClassification."
+            "class with one, such as AutoModelForSequenceClassification, or give a `compute_loss_func`."
         )
 
 
 def _headless_names() -> set[str]:
-    from transformers.models.auto.modeling_auto import (
-        MODEL_MAPPING_NAMES,
-    )  # loaded already: the model is one of its
+    # loaded already: the model is one of its
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     names: set[str] = set()
     for value in MODEL_MAPPING_NAMES.values():

@@ -18,6 +18,8 @@ clauses written for it keep working.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class EtudeError(Exception):
     """Base of every error raised by etude."""
@@ -66,6 +68,9 @@ class NonFiniteError(EtudeError, RuntimeError):
         self.grad_norm = grad_norm
         self.samples = samples
 
+    def __reduce__(self) -> Any:  # an exception with keyword arguments does not pickle by itself
+        return _non_finite, (str(self), self.step, self.loss, self.grad_norm, self.samples)
+
 
 class CheckpointError(EtudeError, ValueError):
     """A checkpoint is missing, incomplete, or does not fit the run."""
@@ -80,3 +85,9 @@ class MetricError(EtudeError, KeyError):
 
 class MissingPackageError(EtudeError, ImportError):
     """An optional package is needed for what was asked and is not installed."""
+
+
+def _non_finite(
+    message: str, step: int, loss: float, grad_norm: float, samples: list[int] | None
+) -> NonFiniteError:
+    return NonFiniteError(message, step=step, loss=loss, grad_norm=grad_norm, samples=samples)

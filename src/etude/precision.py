@@ -71,7 +71,8 @@ class AutocastPrecision(Precision):
             open_contexts.append(context)
 
         def leave(module: nn.Module, arguments: Any, outputs: Any) -> Any:
-            open_contexts.pop().__exit__(None, None, None)
+            if open_contexts:  # not where a hook before `enter` has failed
+                open_contexts.pop().__exit__(None, None, None)
             return nested.apply(_to_float32, outputs)
 
         handles = [
@@ -86,6 +87,8 @@ class AutocastPrecision(Precision):
             self._running.discard(id(model))
             for handle in handles:
                 handle.remove()
+            while open_contexts:  # hooks do not run after a KeyboardInterrupt
+                open_contexts.pop().__exit__(None, None, None)
 
 
 class ScaledPrecision(AutocastPrecision):

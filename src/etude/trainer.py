@@ -32,6 +32,7 @@ from etude.engine import Engine
 from etude.facade.data import DataMethods
 from etude.facade.files import FileMethods
 from etude.facade.optim import OptimizerMethods
+from etude.facade.results import ResultMethods
 from etude.facade.steps import StepMethods
 from etude.loops import evaluate as evaluation
 from etude.loops.accumulate import Accumulation
@@ -43,7 +44,7 @@ from etude.strategies.select import select_strategy
 from etude.trackers.jsonl import LogFileCallback
 
 
-class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods):
+class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMethods):
     """Trains, evaluates and runs a PyTorch model.
 
     Args:
@@ -147,7 +148,8 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods):
 
     def _adopt_model(self, model: nn.Module) -> None:
         """Takes a model: to the device, and with what can be told from its signature."""
-        construction.has_head(model)
+        own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
+        construction.has_head(model, own_loss)
         self.model = self.model_wrapped = model
         if getattr(model, "hf_device_map", None) is None:
             model.to(self._etude.strategy.device)
@@ -208,6 +210,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods):
         Returns:
             The number of updates, their mean loss, and the metrics of the closing log row.
         """
+        self._etude.store.recover()
         checkpoint = resume.resolve(resume_from_checkpoint, str(self.args.output_dir))
         self.is_in_train = True
         try:

@@ -65,7 +65,7 @@ class OptimFields:
     learning_rate: float = arg(5e-5, "Highest learning rate of the schedule.")
     optim: str = arg("adamw_torch_fused", "Name of the optimizer.")
     optim_args: str | None = arg(None, "More arguments of the optimizer: 'key=value,key=value'.")
-    optim_target_modules: str | list[str] | None = arg(None, "Modules that low-rank optimizers act on.")
+    optim_target_modules: list[str] | str | None = arg(None, "Modules that low-rank optimizers act on.")
     weight_decay: float = arg(0.0, "Decoupled weight decay; biases and norms are exempt.")
     adam_beta1: float = arg(0.9, "Decay of Adam's first moment.")
     adam_beta2: float = arg(0.999, "Decay of Adam's second moment.")
@@ -122,12 +122,12 @@ class LoggingFields:
     log_level: str = arg("passive", "Log level of the main process.")
     log_level_replica: str = arg("warning", "Log level of the other processes.")
     disable_tqdm: bool | None = arg(None, "No progress bar; None: a bar where there is a terminal.")
-    report_to: str | list[str] | None = arg("none", "Trackers that receive the log rows.")
+    report_to: list[str] | str | None = arg("none", "Trackers that receive the log rows.")
     run_name: str | None = arg(None, "Name of the run for trackers.")
     project: str = arg("huggingface", "Project name for trackers.")
     trackio_space_id: str | None = arg(None, "Space of trackio.")
     trackio_bucket_id: str | None = arg(None, "Bucket of trackio.")
-    trackio_static_space_id: str | Literal[False] | None = arg(None, "Static space of trackio.")
+    trackio_static_space_id: Literal[False] | str | None = arg(None, "Static space of trackio.")
 
 
 @dataclass
@@ -199,7 +199,7 @@ class DistributedFields:
     ddp_bucket_cap_mb: int | None = arg(None, "DistributedDataParallel's argument.")
     ddp_broadcast_buffers: bool | None = arg(None, "DistributedDataParallel's argument.")
     ddp_static_graph: bool | None = arg(None, "DistributedDataParallel's argument.")
-    fsdp: str | bool | list[str] | None = arg(None, "Shard parameters over processes.")
+    fsdp: str | None = arg(None, "Shard parameters over processes.")
     fsdp_config: dict[str, Any] | str | None = arg(None, "Options of fsdp.")
     deepspeed: dict[str, Any] | str | None = arg(None, "DeepSpeed configuration.")
     accelerator_config: dict[str, Any] | str | None = arg(None, "Options of the accelerate library.")

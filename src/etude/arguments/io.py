@@ -26,8 +26,10 @@ def parse_json_fields(args: Any) -> None:
     """Replaces JSON text in the fields that take a dictionary by that dictionary."""
     for name in JSON_FIELDS:
         value = getattr(args, name)
-        if not (isinstance(value, str) and value.lstrip().startswith("{")):
-            continue
+        if not isinstance(value, str) or (
+            name != "lr_scheduler_kwargs" and not value.lstrip().startswith("{")
+        ):
+            continue  # the others may be paths
         try:
             parsed = json.loads(value)
         except json.JSONDecodeError as error:

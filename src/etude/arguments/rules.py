@@ -10,6 +10,7 @@ import dataclasses
 import math
 from typing import Any
 
+from etude.arguments.io import plain
 from etude.arguments.legacy import suggestion
 from etude.core.interval import Interval
 from etude.errors import ConfigurationError, UnsupportedOptionError
@@ -77,7 +78,7 @@ def supported_options(args: Any) -> None:
     for name in UNSUPPORTED:
         value = getattr(args, name)
         default = defaults[name]
-        if value != default and value not in (None, False, "", [], {}):
+        if value != default and (default is True or value not in (None, False, "", [], {})):
             raise UnsupportedOptionError(
                 f"`{name}={value!r}` is not supported by this version of etude; leave `{name}` at its default."
             )
@@ -91,7 +92,7 @@ def supported_names(args: Any) -> None:
         "train_sampling_strategy": SAMPLING,
     }
     for name, table in tables.items():
-        value = str(getattr(args, name))
+        value = str(plain(getattr(args, name)))
         if value not in table:
             hint = suggestion(value, table)
             raise UnsupportedOptionError(
@@ -156,9 +157,15 @@ def number_ranges(args: Any) -> None:
             hint = " (1e-4 in quotes is text, write it as a number)" if isinstance(value, str) else ""
             raise ConfigurationError(f"`{name}` must be a number of at least 0, it is {value!r}{hint}.")
     for name in ("adam_beta1", "adam_beta2"):
-        if not 0 <= getattr(args, name) < 1:
+        value = getattr(args, name)
+        if not isinstance(value, (int, float)) or not 0 <= value < 1:
             raise ConfigurationError(f"`{name}` must be in [0, 1), it is {getattr(args, name)!r}.")
-    if args.max_steps < 0 and not args.num_train_epochs > 0:
+    for name in ("seed", "data_seed"):
+        value = getattr(args, name)
+        if value is not None and not isinstance(value, int):
+            raise ConfigurationError(f"`{name}` must be a whole number, it is {value!r}.")
+    epochs = args.num_train_epochs
+    if args.max_steps < 0 and not (isinstance(epochs, (int, float)) and 0 < epochs < math.inf):
         raise ConfigurationError(
             f"`num_train_epochs={args.num_train_epochs!r}` trains nothing; give a number above 0, or max_steps."
         )

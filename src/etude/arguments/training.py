@@ -90,6 +90,7 @@ class TrainingArguments(
         rules.check(self)
 
     def _normalise_names(self) -> None:
+        self.optim = str(io.plain(self.optim))
         for name, enumeration in CHOICES.items():
             try:
                 setattr(self, name, enumeration(getattr(self, name)))

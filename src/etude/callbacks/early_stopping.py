@@ -38,7 +38,7 @@ class EarlyStoppingCallback(TrainerCallback, ExportableState):
         change = math.inf if best is None else metric_value - best
         if not args.greater_is_better and best is not None:
             change = -change
-        if best is None or change > self.early_stopping_threshold:
+        if best is None or change > max(0.0, self.early_stopping_threshold):
             self.early_stopping_patience_counter = 0
         else:
             self.early_stopping_patience_counter += 1

@@ -16,7 +16,7 @@ from etude.checkpoint.files import FOLDER_PREFIX, STAGING_PREFIX, TRAINER_STATE
 from etude.errors import CheckpointError
 from etude.strategies.base import Strategy
 
-_NAME = re.compile(rf"^{FOLDER_PREFIX}-(\d+)$")
+_NAME = re.compile(rf"^{FOLDER_PREFIX}-(0|[1-9]\d*)$")
 
 
 class CheckpointStore:
@@ -65,8 +65,22 @@ class CheckpointStore:
         self._own.add(step)
         return target
 
+    def recover(self) -> None:
+        """Puts back a checkpoint that was about to be replaced when a write was killed. Call it on every process."""
+        if self._strategy.world.is_main:
+            self._put_back()
+        self._strategy.barrier()
+
+    def _put_back(self) -> None:
+        replaced = f"{STAGING_PREFIX}replaced-"
+        for folder in self.output_dir.glob(f"{replaced}*"):
+            target = folder.with_name(folder.name.removeprefix(replaced))
+            if not target.exists():
+                os.rename(folder, target)
+
     def remove_leftovers(self) -> None:
-        """Removes what a write that was killed has left behind."""
+        """Removes what a write that was killed has left behind, and puts back what it had taken away."""
+        self._put_back()
         for folder in self.output_dir.glob(f"{STAGING_PREFIX}*"):
             shutil.rmtree(folder)
 

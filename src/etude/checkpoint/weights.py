@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, load_model, save_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from etude.checkpoint.files import WEIGHTS, WEIGHTS_INDEX
@@ -22,7 +23,11 @@ def save_weights(model: nn.Module, folder: str, state_dict: dict[str, Any] | Non
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(folder, state_dict=state_dict)  # type: ignore[operator]
     else:
-        save_model(model, str(Path(folder) / WEIGHTS), metadata={"format": "pt"})
+        path = str(Path(folder) / WEIGHTS)
+        if state_dict is None:
+            save_model(model, path, metadata={"format": "pt"})
+        else:
+            save_file(state_dict, path, metadata={"format": "pt"})
 
 
 def load_weights(model: nn.Module, folder: str) -> None:
@@ -39,6 +44,8 @@ def load_weights(model: nn.Module, folder: str) -> None:
             _load_sharded(model, path)
         else:
             raise CheckpointError(f"There are no weights in {folder}: neither {WEIGHTS} nor {WEIGHTS_INDEX}.")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"The weights in {folder} cannot be read: {error}") from error
     except RuntimeError as error:
         if not hasattr(type(model), "from_pretrained"):
             raise CheckpointError(f"The weights in {folder} do not fit the model. {error}") from error
@@ -62,8 +69,10 @@ def _load_sharded(model: nn.Module, path: Path) -> None:
 
 def _load_through_class(model: nn.Module, folder: str, error: RuntimeError) -> None:
     """For models whose files have other parameter names than their modules: the class knows how to read them."""
-    loaded = type(model).from_pretrained(folder)  # type: ignore[attr-defined]
     try:
+        loaded, found = type(model).from_pretrained(folder, output_loading_info=True)  # type: ignore[attr-defined]
+        if any(found[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+            raise error  # what is missing would be drawn at random
         with torch.no_grad():
             model.load_state_dict(loaded.state_dict(), strict=True)
     except RuntimeError:

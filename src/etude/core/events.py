@@ -149,7 +149,7 @@ class CallbackHandler(TrainerCallback):
         self.lr_scheduler = lr_scheduler
         self.train_dataloader: Any = None
         self.eval_dataloader: Any = None
-        self._listening: tuple[list[Any], dict[str, list[Callable[..., Any]]]] = ([], {})
+        self._listening: tuple[list[int] | None, dict[str, list[Callable[..., Any]]]] = (None, {})
         for callback in callbacks:
             self.add_callback(callback)
 
@@ -191,9 +191,10 @@ class CallbackHandler(TrainerCallback):
 
     def _listeners(self, event: str) -> list[Callable[..., Any]]:
         # `callbacks` is a public list that users edit, so the table is rebuilt whenever its content changed.
-        if self._listening[0] != self.callbacks:
+        present = [id(callback) for callback in self.callbacks]  # equal callbacks are not the same ones
+        if self._listening[0] != present:
             table = {e: [getattr(c, e) for c in self.callbacks if listens(c, e)] for e in EVENTS}
-            self._listening = (list(self.callbacks), table)
+            self._listening = (present, table)
         return self._listening[1][event]
 
     def call_event(

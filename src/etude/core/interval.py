@@ -24,11 +24,13 @@ class Interval:
         Raises:
             ConfigurationError: it is negative, or above 1 and not whole.
         """
+        if not isinstance(value, (int, float)):
+            raise ConfigurationError(f"`{name}` must be a number, it is {value!r}.")
         if value < 0:
             raise ConfigurationError(
                 f"`{name}` must not be negative, it is {value}; leave it out for the default."
             )
-        if value > 1 and value != int(value):
+        if not math.isfinite(value) or (value > 1 and value != int(value)):
             raise ConfigurationError(
                 f"`{name}={value}` is neither a whole number of steps nor a share of the run below 1."
             )

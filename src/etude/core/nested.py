@@ -55,6 +55,8 @@ def concatenate(parts: list[Any], padding: float = -100) -> Any:
     the reference does. Leaves without dimensions become arrays of length 1.
     """
     first = parts[0]
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(concatenate(list(items), padding) for items in zip(*parts, strict=True)))
     if isinstance(first, (list, tuple)):
         return type(first)(concatenate([part[i] for part in parts], padding) for i in range(len(first)))
     if isinstance(first, Mapping):

@@ -42,8 +42,10 @@ def shifts_labels(model: nn.Module) -> bool:
     """
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return False
-    forward = inspect.unwrap(type(model).forward)
-    if getattr(model, "loss_type", None) is None and "loss_function" not in _names_used(forward):
+    forwards = [inspect.unwrap(vars(c)["forward"]) for c in type(model).__mro__ if "forward" in vars(c)]
+    if getattr(model, "loss_type", None) is None and not any(
+        "loss_function" in _names_used(f) for f in forwards
+    ):
         return False
     loss_function: Callable[..., Any] | None = getattr(model, "loss_function", None)
     return getattr(loss_function, "__name__", "") == "ForCausalLMLoss"

@@ -82,6 +82,8 @@ class TrainerState:
             values = json.loads(Path(json_path).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
             raise CheckpointError(f"Cannot read the trainer state {json_path}: {error}") from error
+        if not isinstance(values, dict):
+            raise CheckpointError(f"Cannot read the trainer state {json_path}: it is no JSON object.")
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 

@@ -30,19 +30,23 @@ def default_data_collator(features: list[Any], return_tensors: str = "pt") -> di
     rows = [row if isinstance(row, Mapping) else vars(row) for row in features]
     batch: dict[str, Any] = {}
     for key, value in rows[0].items():
-        if value is None or isinstance(value, str):
+        shadowed = key == "label_ids" and rows[0].get("label") is not None
+        if value is None or isinstance(value, str) or shadowed:
             continue
         target = "labels" if key in LABEL_KEYS else key
-        dtype = _label_dtype(value) if key in LABEL_KEYS else None
-        batch[target] = _stack([row[key] for row in rows], dtype)
-    return batch if return_tensors == "pt" else {key: value.numpy() for key, value in batch.items()}
+        dtype = _label_dtype(key, value) if key in LABEL_KEYS else None
+        values = [row[key] for row in rows]
+        batch[target] = _stack(values, dtype) if return_tensors == "pt" else _stack_arrays(values, dtype)
+    return batch
 
 
-def _label_dtype(value: Any) -> torch.dtype:
+def _label_dtype(key: str, value: Any) -> torch.dtype:
     if isinstance(value, torch.Tensor):
         return torch.int64 if not value.is_floating_point() else torch.float32
-    first = np.asarray(value).reshape(-1)[:1]
-    return torch.int64 if np.issubdtype(first.dtype, np.integer) else torch.float32
+    if key == "label" and np.ndim(value) > 0:  # several classes at once, for a binary cross-entropy
+        return torch.float32
+    kind = np.asarray(value).dtype
+    return torch.int64 if np.issubdtype(kind, np.integer) or kind == np.bool_ else torch.float32
 
 
 def _stack(values: list[Any], dtype: torch.dtype | None) -> torch.Tensor:
@@ -50,12 +54,16 @@ def _stack(values: list[Any], dtype: torch.dtype | None) -> torch.Tensor:
         stacked = torch.stack(values)
         return stacked if dtype is None else stacked.to(dtype)
     if isinstance(values[0], np.ndarray):
-        return (
-            torch.from_numpy(np.stack(values))
-            if dtype is None
-            else torch.as_tensor(np.stack(values), dtype=dtype)
-        )
+        stacked = torch.from_numpy(np.stack(values))
+        return stacked if dtype is None else stacked.to(dtype)
     return torch.tensor(values, dtype=dtype)
+
+
+def _stack_arrays(values: list[Any], dtype: torch.dtype | None) -> np.ndarray:
+    stacked = np.stack([np.asarray(value) for value in values])
+    if dtype is None:
+        return stacked
+    return stacked.astype(np.int64 if dtype == torch.int64 else np.float32)
 
 
 @dataclass

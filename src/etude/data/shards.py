@@ -62,6 +62,12 @@ class RankShard(IterableDataset[Any]):
         if hasattr(self._dataset, "set_epoch"):
             self._dataset.set_epoch(epoch)
 
+    def __len__(self) -> int:
+        total, group = len(self._dataset), self._batch_size * self._world_size
+        rest = 0 if self._drop_last else total % group
+        # the number of this process's batches decides how long a loader is: that of the fullest process
+        return total // group * self._batch_size + -(-rest // self._world_size)
+
     def __iter__(self) -> Iterator[Any]:
         stream = iter(self._dataset)
         group = self._batch_size * self._world_size

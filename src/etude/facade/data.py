@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader, SequentialSampler
 
 from etude.data import columns
-from etude.data.loader import LoaderSettings, eval_loader, has_length, num_samples, train_loader
+from etude.data.loader import LoaderSettings, eval_loader, has_length, is_iterable, num_samples, train_loader
 from etude.data.samplers import EpochSampler
 from etude.errors import DataError
 from etude.facade.base import TrainerAttributes
@@ -98,10 +98,11 @@ class DataMethods(TrainerAttributes):
         else:
             collator = self._get_collator_with_removed_columns(collator, description=description)
         sampler = sampler_fn(dataset) if sampler_fn is not None and has_length(dataset) else None
+        if sampler is None and has_length(dataset) and not is_iterable(dataset):
+            sampler = SequentialSampler(dataset)
         world = self._etude.strategy.world
         settings = self._loader_settings(is_training)
         if not is_training:
-            sampler = SequentialSampler(dataset) if sampler is None and has_length(dataset) else sampler
             return eval_loader(
                 dataset, sampler, collator, batch_size=batch_size, world=world, settings=settings
             )

@@ -38,8 +38,8 @@ class OptimizerMethods(TrainerAttributes):
         )
         if groups is None:
             groups = parameter_groups(model, self.args.weight_decay, self.get_decay_parameter_names(model))
-        if isinstance(groups, list) and not any(
-            g["params"] for g in groups if isinstance(g, dict) and "params" in g
+        if isinstance(groups, list) and all(
+            isinstance(g, dict) and not g.get("params", True) for g in groups
         ):
             raise ConfigurationError(
                 "The model has no parameter that is trained: all have requires_grad=False."

@@ -34,6 +34,9 @@ _PASSIVE = {
     torch.Tensor.is_floating_point,
     torch.Tensor.dim,
     torch.Tensor.size,
+    torch.Tensor.numel,
+    torch.Tensor.__format__,
+    torch.is_floating_point,
     torch.Tensor.__repr__,
 }
 
@@ -54,7 +57,10 @@ class WatchedCount(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **(kwargs or {}))
-        origin = next((a for a in (*args, *(kwargs or {}).values()) if isinstance(a, cls)), None)
+        given = [*args, *(kwargs or {}).values()]
+        # lists of tensors, as torch.stack takes them
+        given += [item for part in given if isinstance(part, (list, tuple)) for item in part]
+        origin = next((a for a in given if isinstance(a, cls)), None)
         if origin is None or getattr(func, "__name__", "") == "__get__":  # attributes: shape, device, dtype
             return result
         if func not in _PASSIVE:

@@ -61,11 +61,12 @@ class Collected:
             return None
         return nested.concatenate(parts) if join else parts
 
-    def losses(self) -> np.ndarray | None:
-        """The loss of each sample's batch, shape [samples]; None where there are no labels."""
+    def losses(self, join: bool = True) -> Any:
+        """The loss of each sample's batch, shape [samples], or a list by batch; None where there are no labels."""
         if not self.batches or any(batch.loss is None for batch in self.batches):
             return None
-        return np.repeat([float(b.loss or 0.0) for b in self.batches], [b.size for b in self.batches])
+        by_batch = [np.full(batch.size, batch.loss, dtype=np.float64) for batch in self.batches]
+        return np.concatenate(by_batch) if join else by_batch
 
 
 def evaluate(
@@ -97,7 +98,7 @@ def evaluate(
             {"inputs": collected.joined("inputs", settings.join_batches)} if "inputs" in settings.keep else {}
         )
         if "loss" in settings.keep:
-            extras["losses"] = losses
+            extras["losses"] = collected.losses(settings.join_batches)
         metrics = dict(compute_metrics(EvalPrediction(predictions, labels, **extras)))
     if losses is not None:
         metrics[f"{prefix}_loss"] = float(losses.mean())

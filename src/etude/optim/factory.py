@@ -42,13 +42,12 @@ def _flag(text: str) -> bool:
 OPTIONS: dict[str, dict[str, Callable[[str], Any]]] = {
     "adamw_torch": {},
     "adamw_torch_fused": {},
-    "sgd": {"momentum": _number, "dampening": _number, "weight_decay": _number, "nesterov": _flag},
-    "adagrad": {"lr_decay": _number, "weight_decay": _number, "eps": _number},
+    "sgd": {"momentum": _number, "dampening": _number, "nesterov": _flag},
+    "adagrad": {"lr_decay": _number, "eps": _number},
     "rmsprop": {
         "momentum": _number,
         "alpha": _number,
         "eps": _number,
-        "weight_decay": _number,
         "centered": _flag,
     },
 }

@@ -27,7 +27,7 @@ def value(number: Any) -> str:
 
 def duration(seconds: float) -> str:
     """A time span: 42.3 s, 5 min 07 s, 3 h 12 min."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -1,0 +1,59 @@
+"""The Trainer's methods that print and write the metrics of a script."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from etude.facade.base import TrainerAttributes
+
+
+class ResultMethods(TrainerAttributes):
+    """Metrics as scripts show and keep them; all on the main process only."""
+
+    @staticmethod
+    def metrics_format(metrics: dict[str, Any]) -> dict[str, Any]:
+        """Metrics as people read them: memory in MB, times as h:mm:ss, operations in GF, numbers with four decimals."""
+        return {name: _readable(name, value) for name, value in metrics.items()}
+
+    def log_metrics(self, split: str, metrics: dict[str, Any]) -> None:
+        """Prints a sorted, aligned table.
+
+        Args:
+            split: "train", "eval", "test" or "all": the table's title.
+        """
+        if not self.args.world.is_main:
+            return
+        shown = {name: str(value) for name, value in sorted(self.metrics_format(metrics).items())}
+        names, values = max(map(len, shown), default=0), max(map(len, shown.values()), default=0)
+        print(f"***** {split} metrics *****")
+        for name, value in shown.items():
+            print(f"  {name:<{names}} = {value:>{values}}")
+
+    def save_metrics(self, split: str, metrics: dict[str, Any], combined: bool = True) -> None:
+        """Writes `{split}_results.json`, and with `combined` adds the metrics to `all_results.json`."""
+        if not self.args.world.is_main:
+            return
+        folder = Path(str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / f"{split}_results.json", metrics)
+        if combined:
+            path = folder / "all_results.json"
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            _write(path, {**known, **metrics})
+
+
+def _readable(name: str, value: Any) -> Any:
+    if "_mem_" in name:
+        return f"{value >> 20}MB"
+    if name.endswith("_runtime"):
+        return str(timedelta(seconds=round(value, 2)))[: len("0:00:00.00")]
+    if name == "total_flos":
+        return f"{int(value) >> 30}GF"
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _write(path: Path, metrics: dict[str, Any]) -> None:
+    path.write_text(json.dumps(metrics, indent=4, sort_keys=True), encoding="utf-8")

@@ -1,0 +1,46 @@
+"""Metrics as scripts print and keep them, beside the reference's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import helpers
+from tests.parity.runner import DICT, build_trainer
+
+METRICS = {
+    "train_runtime": 3725.25,
+    "train_loss": 0.123456789,
+    "total_flos": 5 * 2**30 + 7,
+    "train_samples": 12,
+    "init_mem_cpu_alloc_delta": 3 << 20,
+    "note": "text",
+}
+
+
+def told(library: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Any, str, dict[str, str]]:
+    """What a library formats, prints and writes for the same metrics."""
+    with helpers.library(library) as lib:
+        trainer = build_trainer(lib, DICT, folder)
+        capsys.readouterr()
+        trainer.log_metrics("train", METRICS)
+        printed = capsys.readouterr().out
+        trainer.save_metrics("train", METRICS)
+        trainer.save_metrics("eval", {"eval_loss": 0.5}, combined=False)
+        trainer.save_metrics("test", {"test_loss": 0.25})
+        return (
+            trainer.metrics_format(METRICS),
+            printed,
+            {p.name: p.read_text() for p in folder.glob("*.json")},
+        )
+
+
+def test_results_equal_those_of_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = (told(name, tmp_path / name, capsys) for name in ("etude", "transformers"))
+    assert ours[0] == theirs[0]
+    assert ours[1].split() == theirs[1].split()
+    assert {n: json.loads(t) for n, t in ours[2].items()} == {n: json.loads(t) for n, t in theirs[2].items()}
+    assert json.loads(ours[2]["all_results.json"]) == {**METRICS, "test_loss": 0.25}
