@@ -40,7 +40,7 @@ check: $(READY) ## format, lint, types, layers: what must be clean before a comm
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: $(READY) ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix-only

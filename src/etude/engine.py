@@ -21,7 +21,6 @@ class Engine:
         run: the parts of the training in progress, or of the last one.
         counts_label_shift: whether the model's loss leaves out the first label of each sequence.
         operations: floating-point operations for one element of the main input; None until it is asked for.
-        flops: operations since they were last added to the state.
         created_scheduler: whether the Trainer made the schedule itself, and makes a new one for each training.
     """
 
@@ -32,5 +31,4 @@ class Engine:
     run: Run | None = None
     counts_label_shift: bool = False
     operations: int | None = None
-    flops: float = 0.0
     created_scheduler: bool = False

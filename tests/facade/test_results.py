@@ -32,7 +32,7 @@ def told(library: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tupl
         trainer.save_metrics("eval", {"eval_loss": 0.5}, combined=False)
         trainer.save_metrics("test", {"test_loss": 0.25})
         return (
-            trainer.metrics_format(METRICS),
+            lib.Trainer.metrics_format(METRICS),
             printed,
             {p.name: p.read_text() for p in folder.glob("*.json")},
         )

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from etude.core.events import TrainerCallback
 from etude.core.state import TrainerControl, TrainerState
-from etude.report.text import row, value
+from etude.report.text import rate_text, row, value
 
 
 class ProgressCallback(TrainerCallback):
@@ -83,7 +83,7 @@ class ProgressCallback(TrainerCallback):
             rate = self.training_bar.format_dict.get("rate") or 0.0
             self._shown = {"loss": value(logs["loss"]), "lr": value(logs.get("learning_rate"))}
             if rate:
-                self._shown["samples/s"] = value(float(rate * self._samples_per_step))
+                self._shown["samples/s"] = rate_text(rate * self._samples_per_step)
             self.training_bar.set_postfix(self._shown)
         else:
             self.training_bar.write(

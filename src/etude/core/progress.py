@@ -14,6 +14,7 @@ class Progress:
         epoch: the epoch in progress, from 0.
         micro_steps: micro-batches done in it.
         last_logged_step: the step of the last row with a training loss.
+        flops: floating-point operations not yet added to the state; always added before the state is saved.
         grad_norm: norm of the last update's gradient before clipping, on the device.
         learning_rate: learning rate of the last update.
         stop_epoch, stop_training: what callbacks had asked for when the state was saved.
@@ -26,6 +27,7 @@ class Progress:
         self.last_logged_step = 0
         self.stop_epoch = False
         self.stop_training = False
+        self.flops = 0.0
         self.grad_norm: torch.Tensor | None = None
         self.learning_rate: float | None = None
         self._pending: torch.Tensor | None = None

@@ -47,7 +47,7 @@ class StepMethods(TrainerAttributes):
         Returns:
             The micro-batch's part of the loss of the global batch, detached.
         """
-        if not model.training:
+        if not (model.training and self.model.training):  # an evaluation switches the model, not its wrapper
             model.train()
             if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimizers have modes too
                 self.optimizer.train()
@@ -186,18 +186,13 @@ class StepMethods(TrainerAttributes):
         main = inputs.get(signature.main_input_name(self.model)) if isinstance(inputs, Mapping) else None
         return engine.operations * main.numel() if isinstance(main, torch.Tensor) else 0
 
-    def count_operations(self, inputs: Any) -> None:
-        """Adds a batch to the operations of this process."""
-        self._etude.flops += float(self.floating_point_ops(inputs))
-
     def store_flos(self) -> None:
         """Adds the operations since the last call, of all processes, to `state.total_flos`."""
         engine = self._etude
-        if engine.strategy.world.size > 1:
-            self.state.total_flos += sum(engine.strategy.gather_objects(engine.flops))
-        else:
-            self.state.total_flos += engine.flops
-        engine.flops = 0.0
+        if engine.run is not None:
+            new, engine.run.progress.flops = engine.run.progress.flops, 0.0
+            shared = engine.strategy.world.size > 1
+            self.state.total_flos += sum(engine.strategy.gather_objects(new)) if shared else new
 
 
 def _loss_of(outputs: Any, inputs: Mapping[str, Any]) -> torch.Tensor:

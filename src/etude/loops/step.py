@@ -33,7 +33,7 @@ def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
         last = index == len(batches)
         with run.strategy.synchronize(run.model, last):
             losses.append(hooks.training_step(run.model, inputs, num_items))
-        hooks.count_operations(inputs)
+        run.progress.flops += hooks.floating_point_ops(inputs)
         run.accumulation.advance()
         run.progress.micro_steps += 1
         if not last:

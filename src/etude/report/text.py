@@ -25,6 +25,11 @@ def value(number: Any) -> str:
     return f"{number:.4g}" if number == 0 or 1e-3 <= abs(number) < 1e5 else f"{number:.3e}"
 
 
+def rate_text(rate: float) -> str:
+    """Something per second: 12,961 or 4.56."""
+    return count(rate) if rate >= 1000 else value(float(rate))
+
+
 def duration(seconds: float) -> str:
     """A time span: 42.3 s, 5 min 07 s, 3 h 12 min."""
     if round(seconds, 1) < 60:
@@ -57,7 +62,7 @@ def _is_about_time(name: str) -> bool:
 
 def _speed(logs: dict[str, Any]) -> list[str]:
     runtime = [duration(v) for name, v in logs.items() if name.endswith("_runtime")]
-    rate = [f"{value(v)} samples/s" for name, v in logs.items() if name.endswith("_samples_per_second")]
+    rate = [f"{rate_text(v)} samples/s" for name, v in logs.items() if name.endswith("_samples_per_second")]
     return [f"({', '.join(runtime + rate)})"] if runtime else []
 
 
