@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from etude.checkpoint.store import CheckpointStore
 from etude.loops.accumulate import Accumulation
@@ -21,6 +21,7 @@ class Engine:
         run: the parts of the training in progress, or of the last one.
         counts_label_shift: whether the model's loss leaves out the first label of each sequence.
         operations: floating-point operations for one element of the main input; None until it is asked for.
+        told_columns: which data sets' left-out columns have been told.
         created_scheduler: whether the Trainer made the schedule itself, and makes a new one for each training.
     """
 
@@ -32,3 +33,4 @@ class Engine:
     counts_label_shift: bool = False
     operations: int | None = None
     created_scheduler: bool = False
+    told_columns: set[str] = field(default_factory=set)

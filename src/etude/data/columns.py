@@ -34,8 +34,14 @@ def is_arrow_dataset(dataset: Any) -> bool:
     return is_instance_of(dataset, "datasets", "Dataset")
 
 
-def without_unused_columns(dataset: Any, wanted: list[str], what: str) -> Any:
-    """A `datasets.Dataset` with only the wanted columns; says once which were left out.
+def without_unused_columns(dataset: Any, wanted: list[str], what: str, tell: bool = True) -> Any:
+    """A `datasets.Dataset` with only the wanted columns; says which were left out.
+
+    Args:
+        dataset: the data set.
+        wanted: names of the columns to keep.
+        what: what the data is for, in messages.
+        tell: whether to say it; the caller does so once.
 
     Raises:
         DataError: nothing would be left.
@@ -49,21 +55,24 @@ def without_unused_columns(dataset: Any, wanted: list[str], what: str) -> Any:
             f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them "
             "in a data collator."
         )
-    logger.warning(
-        "Columns of the %s set that the model does not take are left out: %s.", what, ", ".join(ignored)
-    )
+    if tell:
+        logger.warning(
+            "Columns of the %s set that the model does not take are left out: %s.", what, ", ".join(ignored)
+        )
     return dataset.remove_columns(ignored)
 
 
 class RemoveColumnsCollator:
     """Leaves unwanted keys out of each sample before collating, for data sets whose columns cannot be removed."""
 
-    def __init__(self, collator: Callable[[list[Any]], Any], wanted: list[str], what: str) -> None:
+    def __init__(
+        self, collator: Callable[[list[Any]], Any], wanted: list[str], what: str, tell: bool = True
+    ) -> None:
         self.data_collator = collator
         self.signature_columns = wanted
         self._wanted = frozenset(wanted)
         self._what = what
-        self._told = False
+        self._told = not tell
 
     def __call__(self, features: list[Any]) -> Any:
         return self.data_collator([self._only_wanted(feature) for feature in features])

@@ -144,7 +144,10 @@ class DataMethods(TrainerAttributes):
         self._set_signature_columns_if_needed()
         if self._signature_columns is None:
             return dataset
-        return columns.without_unused_columns(dataset, self._signature_columns, description or "data")
+        what = (description or "data").lower()
+        tell = what not in self._etude.told_columns
+        self._etude.told_columns.add(what)
+        return columns.without_unused_columns(dataset, self._signature_columns, what, tell)
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         """A collator that leaves out what the model does not take."""
@@ -153,4 +156,7 @@ class DataMethods(TrainerAttributes):
         self._set_signature_columns_if_needed()
         if self._signature_columns is None:
             return data_collator
-        return columns.RemoveColumnsCollator(data_collator, self._signature_columns, description or "data")
+        what = (description or "data").lower()
+        tell = what not in self._etude.told_columns
+        self._etude.told_columns.add(what)
+        return columns.RemoveColumnsCollator(data_collator, self._signature_columns, what, tell)
