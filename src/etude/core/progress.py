@@ -8,7 +8,7 @@ import torch
 
 
 class Progress:
-    """A `Stateful` part: position in the data and running losses of this process.
+    """Position in the data and running losses of this process.
 
     Attributes:
         epoch: the epoch in progress, from 0.
