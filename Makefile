@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## fine-tune a pretrained encoder on film reviews: about two minutes on two cores
+demo: $(READY) ## fine-tune a pretrained encoder on film reviews: a few minutes on two cores
 	@$(BIN)/python examples/sentiment.py
 
 test: $(READY) ## the fast tests

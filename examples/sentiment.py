@@ -1,6 +1,6 @@
 """Fine-tune a pretrained encoder to tell positive film reviews from negative ones: `python examples/sentiment.py`.
 
-About two minutes on two CPU cores. Only the import of the trainer differs from a script for `transformers`.
+A few minutes on two CPU cores. Only the import of the trainer differs from a script for `transformers`.
 """
 
 from datasets import Dataset
