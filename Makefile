@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Threads sleep while they wait for each other: where another program takes a core, spinning costs up to ten times the time.
+# Threads sleep while they wait for each other: where another program takes a core, spinning costs several times the time.
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
