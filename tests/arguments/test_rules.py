@@ -175,3 +175,12 @@ def test_names_that_are_offered_are_known_to_the_parts() -> None:
 
     assert set(rules.OPTIMIZERS) == set(factory.CLASSES) == set(factory.OPTIONS)
     assert set(rules.SCHEDULES) == set(schedules.CURVES)
+
+
+def test_the_names_on_offer_are_those_that_the_parts_know() -> None:
+    """The tables of names stand on the lowest floor, which cannot look at the parts themselves."""
+    from etude.arguments import rules
+    from etude.optim import factory, schedules
+
+    assert set(rules.SCHEDULES) == set(schedules.CURVES)
+    assert set(rules.OPTIMIZERS) == set(factory.CLASSES) == set(factory.OPTIONS)
