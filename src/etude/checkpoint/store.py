@@ -55,7 +55,9 @@ class CheckpointStore:
         failure: Exception | None = None
         try:
             fill(staging)
-        except Exception as error:
+        except (
+            Exception
+        ) as error:  # whichever it is: the others must not wait for this process; it is raised below
             failure = error
         if self._strategy.agree([failure is not None])[0]:
             raise failure or CheckpointError(f"Another process could not write its part of {target}.")
