@@ -34,10 +34,15 @@ def save_checkpoint(trainer: Any) -> None:
     best = state.best_global_step
     if best is not None and (best == step or engine.store.path(best).is_dir()):
         state.best_model_checkpoint = str(engine.store.path(best))
-    callbacks = [*trainer.callback_handler.callbacks, trainer.control]
-    state.stateful_callbacks = contents.exported_states(callbacks)
+    keep_callback_states(trainer)
     engine.store.write(step, lambda staging: fill_checkpoint(trainer, staging))
     engine.store.prune(trainer.args.save_total_limit, state.best_model_checkpoint)
+
+
+def keep_callback_states(trainer: Any) -> None:
+    """Puts the state of callbacks and control into the trainer's state, which is about to be written."""
+    callbacks = [*trainer.callback_handler.callbacks, trainer.control]
+    trainer.state.stateful_callbacks = contents.exported_states(callbacks)
 
 
 def fill_checkpoint(trainer: Any, staging: Path) -> None:

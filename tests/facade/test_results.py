@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.trainer_pt_utils import metrics_format as reference_format
 
+import etude
 from tests import helpers
 from tests.parity.runner import DICT, build_trainer
 
@@ -31,6 +35,7 @@ def told(library: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tupl
         trainer.save_metrics("train", METRICS)
         trainer.save_metrics("eval", {"eval_loss": 0.5}, combined=False)
         trainer.save_metrics("test", {"test_loss": 0.25})
+        trainer.save_state()
         return (
             lib.Trainer.metrics_format(METRICS),
             printed,
@@ -40,7 +45,22 @@ def told(library: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tupl
 
 def test_results_equal_those_of_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = (told(name, tmp_path / name, capsys) for name in ("etude", "transformers"))
-    assert ours[0] == theirs[0]
-    assert ours[1].split() == theirs[1].split()
-    assert {n: json.loads(t) for n, t in ours[2].items()} == {n: json.loads(t) for n, t in theirs[2].items()}
+    assert ours == theirs
     assert json.loads(ours[2]["all_results.json"]) == {**METRICS, "test_loss": 0.25}
+    assert set(ours[2]) == {f"{n}_results.json" for n in ("all", "train", "test", "eval")} | {
+        "trainer_state.json"
+    }
+
+
+numbers = st.one_of(st.integers(0, 10**12), st.floats(0, 10**6))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["eval_runtime", "eval_x_runtime_s", "total_flos", "eval_loss", "epoch", "step"]),
+        numbers,
+    )
+)
+def test_any_number_is_shown_as_the_reference_shows_it(metrics: dict[str, Any]) -> None:
+    metrics = {name: min(value, 10**9) if "_runtime" in name else value for name, value in metrics.items()}
+    assert etude.Trainer.metrics_format(metrics) == reference_format(metrics)

@@ -69,5 +69,6 @@ class FileMethods(TrainerAttributes):
     def save_state(self) -> None:
         """Writes `trainer_state.json` to the output folder."""
         if self.args.should_save:
+            saving.keep_callback_states(self)
             os.makedirs(str(self.args.output_dir), exist_ok=True)
             self.state.save_to_json(os.path.join(str(self.args.output_dir), "trainer_state.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ class ResultMethods(TrainerAttributes):
 def _readable(name: str, value: Any) -> Any:
     if "_mem_" in name:
         return f"{value >> 20}MB"
-    if name.endswith("_runtime"):
-        return str(timedelta(seconds=round(value, 2)))[: len("0:00:00.00")]
+    if "_runtime" in name:
+        fraction, seconds = math.modf(value)
+        return f"{timedelta(seconds=int(seconds))}.{int(fraction * 100):02d}"
     if name == "total_flos":
         return f"{int(value) >> 30}GF"
     return round(value, 4) if isinstance(value, float) else value
