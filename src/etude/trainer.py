@@ -36,6 +36,7 @@ from etude.facade.results import ResultMethods
 from etude.facade.steps import StepMethods
 from etude.loops import evaluate as evaluation
 from etude.loops.accumulate import Accumulation
+from etude.memory.tracker import TrainerMemoryTracker
 from etude.optional import is_instance_of
 from etude.precision import select_precision
 from etude.strategies.base import Strategy
@@ -90,6 +91,8 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
             warnings.warn("`tokenizer` is now called `processing_class`.", FutureWarning, stacklevel=2)
             processing_class = tokenizer if processing_class is None else processing_class
         self.args = TrainingArguments(output_dir="tmp_trainer") if args is None else args
+        self._memory_tracker = TrainerMemoryTracker(self.args.skip_memory_metrics, self.args.device)
+        self._memory_tracker.start("init")
         construction.model_or_init(model, model_init)
         construction.optimizers_fit(optimizers, optimizer_cls_and_kwargs, model_init)
         construction.collator_fits(data_collator)
@@ -111,6 +114,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         if self.args.should_save:
             os.makedirs(str(self.args.output_dir), exist_ok=True)
         self.control = self.callback_handler.on_init_end(self.args, self.state, self.control)
+        self._memory_tracker.stop("init")
 
     def _initialize_run_attributes(self) -> None:
         world = self.args.world
@@ -213,6 +217,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         self._etude.store.recover()
         checkpoint = resume.resolve(resume_from_checkpoint, str(self.args.output_dir))
         self.is_in_train = True
+        self._memory_tracker.start("train")
         try:
             if self.model_init is not None:
                 rng.set_seed(self.args.seed)
@@ -227,6 +232,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
             )
         finally:
             self.is_in_train = False
+            self._memory_tracker.stop("train")
 
     def _inner_training_loop(
         self,
@@ -273,26 +279,34 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         """
         chosen = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(chosen, dict):
-            merged: dict[str, float] = {}
-            for name, dataset in chosen.items():
-                # by name where it is the Trainer's own, so that an overridden get_eval_dataloader sees which one
-                target = name if eval_dataset is None else dataset
-                merged |= self.evaluate(
-                    eval_dataset=target,
-                    ignore_keys=ignore_keys,
-                    metric_key_prefix=f"{metric_key_prefix}_{name}",
-                )
-            return merged
-        output = self._timed_loop(
-            lambda: self.get_eval_dataloader(chosen),
-            metric_key_prefix,
-            description="Evaluation",
-            prediction_loss_only=True if self.compute_metrics is None else None,
-            ignore_keys=ignore_keys,
-        )
-        self.log(output.metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, output.metrics)
+            # by name where they are the Trainer's own, so that an overridden get_eval_dataloader sees which one
+            targets = chosen if eval_dataset is not None else {name: name for name in chosen}
+            return self._evaluate_each(targets, ignore_keys=ignore_keys, metric_key_prefix=metric_key_prefix)
+        with self._memory_tracker.measured("eval"):
+            output = self._timed_loop(
+                lambda: self.get_eval_dataloader(chosen),
+                metric_key_prefix,
+                description="Evaluation",
+                prediction_loss_only=True if self.compute_metrics is None else None,
+                ignore_keys=ignore_keys,
+            )
+            self.log(output.metrics)
+            self.control = self.callback_handler.on_evaluate(
+                self.args, self.state, self.control, output.metrics
+            )
+        self._memory_tracker.stop_and_update_metrics(output.metrics, "eval")
         return output.metrics  # type: ignore[no-any-return]
+
+    def _evaluate_each(
+        self, datasets: dict[str, Any], metric_key_prefix: str, **options: Any
+    ) -> dict[str, float]:
+        """The metrics of several data sets together."""
+        merged: dict[str, float] = {}
+        for name, dataset in datasets.items():
+            merged |= self.evaluate(
+                eval_dataset=dataset, metric_key_prefix=f"{metric_key_prefix}_{name}", **options
+            )
+        return merged
 
     def _evaluate(
         self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
@@ -308,13 +322,17 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         Returns:
             Outputs and labels of all samples in their order, and metrics where there are labels.
         """
-        output = self._timed_loop(
-            lambda: self.get_test_dataloader(test_dataset),
-            metric_key_prefix,
-            description="Prediction",
-            ignore_keys=ignore_keys,
-        )
-        self.control = self.callback_handler.on_predict(self.args, self.state, self.control, output.metrics)
+        with self._memory_tracker.measured("test"):
+            output = self._timed_loop(
+                lambda: self.get_test_dataloader(test_dataset),
+                metric_key_prefix,
+                description="Prediction",
+                ignore_keys=ignore_keys,
+            )
+            self.control = self.callback_handler.on_predict(
+                self.args, self.state, self.control, output.metrics
+            )
+        self._memory_tracker.stop_and_update_metrics(output.metrics, "test")
         return PredictionOutput(output.predictions, output.label_ids, output.metrics)
 
     def _timed_loop(self, make_loader: Callable[[], Any], prefix: str, **options: Any) -> Any:

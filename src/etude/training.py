@@ -215,6 +215,7 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
     trainer.store_flos()
     metrics |= {"total_flos": state.total_flos, "train_loss": train_loss}
     trainer.is_in_train = False
+    trainer._memory_tracker.stop_and_update_metrics(metrics, "train")
     trainer.log(metrics)
     if args.load_best_model_at_end and state.best_model_checkpoint is not None:
         trainer._load_best_model()

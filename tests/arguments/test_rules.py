@@ -103,7 +103,7 @@ OTHER = {
     "trackio_static_space_id": "a/b", "hub_model_id": "a/b", "hub_strategy": "end", "hub_revision": "dev",
     "optim_target_modules": "all-linear", "accelerator_config": {"split_batches": True}, "length_column_name": "n",
     "parallelism_config": {"tp": 2}, "fsdp": "full_shard", "fsdp_config": {"min_num_params": 1}, "deepspeed": {"a": 1},
-    "debug": "underflow_overflow", "skip_memory_metrics": False,
+    "debug": "underflow_overflow",
 }  # fmt: skip
 
 

@@ -58,7 +58,6 @@ UNSUPPORTED = (
     "fsdp_config",
     "deepspeed",
     "debug",
-    "skip_memory_metrics",
 )
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "adagrad", "rmsprop")
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")

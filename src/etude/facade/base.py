@@ -10,6 +10,7 @@ from torch import nn
 from etude.arguments import TrainingArguments
 from etude.core.state import TrainerControl, TrainerState
 from etude.engine import Engine
+from etude.memory.tracker import TrainerMemoryTracker
 
 
 class TrainerAttributes:
@@ -39,6 +40,8 @@ class TrainerAttributes:
     compute_loss_func: Callable[..., Any] | None
     compute_metrics: Callable[..., dict[str, Any]] | None
     preprocess_logits_for_metrics: Callable[..., Any] | None
+    label_smoother: Callable[..., Any] | None
+    neftune_noise_alpha: float | None
     optimizer: Any
     lr_scheduler: Any
     optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None
@@ -52,4 +55,5 @@ class TrainerAttributes:
     is_in_train: bool
     _signature_columns: list[str] | None
     _train_batch_size: int
+    _memory_tracker: TrainerMemoryTracker
     _etude: Engine

@@ -1,0 +1,1 @@
+"""Do the parts in `etude.memory` keep their word?"""
