@@ -10,9 +10,11 @@ from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
 
+from etude import preparation
 from etude.arguments import TrainingArguments
 from etude.checkpoint import files, resume
 from etude.checkpoint.contents import restored_callbacks
+from etude.core.interval import aligned
 from etude.core.names import NonFinitePolicy, SaveStrategy
 from etude.core.outputs import TrainOutput
 from etude.core.progress import Progress
@@ -41,9 +43,10 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
         print(startup_report(facts(trainer, run, checkpoint)), file=sys.stderr, flush=True)
     run.start_time = time.time()
     run.first_step = trainer.state.global_step
+    run.first_tokens = trainer.state.num_input_tokens_seen
     for parameter in run.model.parameters():
         parameter.grad = None
-    with engine.precision.applied(trainer.model):
+    with engine.running(trainer.model):
         loop.train(run)
     return finish(trainer, run)
 
@@ -53,7 +56,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     engine: Engine = trainer._etude
     args: TrainingArguments = trainer.args
     loader = trainer.get_train_dataloader()
-    plan = make_plan(args, loader, engine.strategy)
+    plan = make_plan(args, loader, engine.strategy, trainer._train_batch_size)
     trainer.state = begin_state(trainer, plan, checkpoint)
     engine.store.begin(trainer.state.global_step)
     if engine.created_scheduler:  # its length belongs to the training before this one
@@ -82,6 +85,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
         scheduler=trainer.lr_scheduler,
         loader=loader,
         progress=progress,
+        tokens=preparation.token_counter(trainer),
     )
     if checkpoint is not None:
         restore(trainer, run, checkpoint)
@@ -95,14 +99,17 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     return run
 
 
-def make_plan(args: TrainingArguments, loader: Any, strategy: Strategy) -> Plan:
+def make_plan(args: TrainingArguments, loader: Any, strategy: Strategy, batch_size: int) -> Plan:
     """The size of the run: epochs, updates, samples.
+
+    Args:
+        batch_size: samples of a micro-batch.
 
     Raises:
         ConfigurationError: neither the data nor the arguments say how long to train.
     """
     steps = args.gradient_accumulation_steps
-    global_batch = args.train_batch_size * steps * strategy.world.size
+    global_batch = batch_size * steps * strategy.world.size
     length = len(loader) if has_length(loader) else None
     if length is None:
         if args.max_steps <= 0:
@@ -116,7 +123,7 @@ def make_plan(args: TrainingArguments, loader: Any, strategy: Strategy) -> Plan:
         )
     updates = max(1, math.ceil(length / steps))
     examples = num_samples(loader)
-    examples = length * args.train_batch_size if examples is None else examples
+    examples = length * batch_size if examples is None else examples
     if args.max_steps > 0:
         epochs, max_steps = math.ceil(args.max_steps / updates), args.max_steps
         samples = float(max_steps * global_batch)
@@ -142,9 +149,11 @@ def begin_state(trainer: Any, plan: Plan, checkpoint: str | None) -> TrainerStat
                     "The checkpoint has the state of a callback %s, which this run has not.", name
                 )
     state.compute_steps(args, plan.max_steps)
+    if args.load_best_model_at_end and args.save_strategy == args.eval_strategy == "steps":
+        state.save_steps = int(aligned(state.save_steps, state.eval_steps))  # shares round to steps one by one
     state.max_steps = plan.max_steps
     state.num_train_epochs = sys.maxsize if plan.num_epochs is None else plan.num_epochs
-    state.train_batch_size = args.train_batch_size
+    state.train_batch_size = trainer._train_batch_size
     state.is_local_process_zero, state.is_world_process_zero = world.is_local_main, world.is_main
     return state
 
@@ -176,6 +185,7 @@ def loop_settings(args: TrainingArguments, ignore_keys: list[str] | None) -> Loo
         save_best=args.save_strategy == SaveStrategy.BEST,
         skip_data=not args.ignore_data_skip,
         ignore_keys=ignore_keys,
+        empty_cache_steps=args.torch_empty_cache_steps,
     )
 
 
@@ -234,7 +244,7 @@ def facts(trainer: Any, run: Run, checkpoint: str | None) -> Facts:
         num_parameters=count_parameters(trainer.model),
         num_trainable=count_parameters(trainer.model, trainable_only=True),
         plan=run.plan,
-        micro_batch=args.train_batch_size,
+        micro_batch=trainer._train_batch_size,
         accumulation_steps=args.gradient_accumulation_steps,
         world_size=run.strategy.world.size,
         precision=run.precision.name,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.core.interval import Interval
+from etude.core.interval import Interval, aligned
 from etude.core.state import TrainerState
 from etude.errors import ConfigurationError
 from tests import helpers
@@ -66,3 +66,22 @@ def test_one_is_a_step_and_not_the_whole_run() -> None:
     state = TrainerState()
     state.compute_steps(SimpleNamespace(logging_steps=1.0, eval_steps=1, save_steps=0), 100)
     assert (state.logging_steps, state.eval_steps, state.save_steps) == (1, 1, 0)
+
+
+@quick
+@given(st.integers(min_value=0, max_value=10**5), st.integers(min_value=1, max_value=10**5))
+def test_aligned_checkpoints_meet_evaluations_and_become_no_rarer(save: int, evaluate: int) -> None:
+    found = int(aligned(save, evaluate))
+    assert found % evaluate == 0 or evaluate % found == 0
+    assert found <= max(save, evaluate)
+    assert found > save - evaluate
+    assert aligned(found, evaluate) == found
+
+
+@pytest.mark.parametrize(
+    ("save", "evaluate", "found"),
+    [(500, 200, 400), (10, 3, 9), (500, 1000, 500), (300, 500, 500), (400, 200, 400), (0, 50, 50)]
+    + [(0.3, 0.1, 0.3), (0.3, 0.2, 0.2), (0.1, 0.2, 0.1), (0.7, 0.3, 0.6), (0.5, 1e-9, 0.5)],
+)
+def test_alignment_changes_as_little_as_it_can(save: float, evaluate: float, found: float) -> None:
+    assert aligned(save, evaluate) == pytest.approx(found)

@@ -10,37 +10,18 @@ import dataclasses
 import math
 from typing import Any
 
+from etude.arguments.checks import intervals
 from etude.arguments.io import plain
 from etude.arguments.legacy import suggestion
-from etude.core.interval import Interval
 from etude.errors import ConfigurationError, UnsupportedOptionError
 
 # Known options of the reference that this version does not offer. Refused when they are set to anything but their
 # default: an option that is accepted must have its effect.
 UNSUPPORTED = (
-    "activation_checkpointing",
-    "gradient_checkpointing",
-    "activation_checkpointing_kwargs",
-    "gradient_checkpointing_kwargs",
-    "torch_compile",
-    "torch_compile_backend",
-    "torch_compile_mode",
-    "use_liger_kernel",
-    "liger_kernel_config",
-    "label_smoothing_factor",
-    "neftune_noise_alpha",
-    "torch_empty_cache_steps",
-    "auto_find_batch_size",
-    "include_num_input_tokens_seen",
     "project",
     "trackio_space_id",
     "trackio_bucket_id",
     "trackio_static_space_id",
-    "bf16_full_eval",
-    "fp16_full_eval",
-    "tf32",
-    "eval_use_gather_object",
-    "batch_eval_metrics",
     "enable_jit_checkpoint",
     "save_on_each_node",
     "push_to_hub",
@@ -50,8 +31,6 @@ UNSUPPORTED = (
     "hub_always_push",
     "hub_revision",
     "optim_target_modules",
-    "full_determinism",
-    "accelerator_config",
     "parallelism_config",
     "length_column_name",
     "fsdp",
@@ -170,65 +149,11 @@ def number_ranges(args: Any) -> None:
         )
 
 
-def recurrences(args: Any) -> None:
-    """Steps between logs, evaluations and checkpoints."""
-    for what in ("logging", "eval", "save"):
-        if str(getattr(args, f"{what}_strategy")) != "steps":
-            continue
-        if what == "eval" and not args.eval_steps:
-            args.eval_steps = args.logging_steps
-        name = f"{what}_steps"
-        interval = Interval.parse(getattr(args, name), name)
-        if interval.value == 0 and what != "save":
-            raise ConfigurationError(
-                f"`{what}_strategy='steps'` needs `{name}` above 0"
-                + (" (or `logging_steps`, which it falls back to)." if what == "eval" else ".")
-            )
-        setattr(args, name, interval.normalized())
-
-
 def one_precision(args: Any) -> None:
     """bf16 and fp16 exclude each other."""
     if args.bf16 and args.fp16:
         raise ConfigurationError(
             "`bf16` and `fp16` cannot both be on; choose one (bf16 where the hardware has it)."
-        )
-
-
-def best_model(args: Any) -> None:
-    """Loading the best model needs evaluations that coincide with checkpoints."""
-    if not args.load_best_model_at_end or str(args.save_strategy) == "best":
-        return
-    if str(args.eval_strategy) != str(args.save_strategy):
-        raise ConfigurationError(
-            "`load_best_model_at_end` requires the save and eval strategy to match, they are "
-            f"`save_strategy='{args.save_strategy}'` and `eval_strategy='{args.eval_strategy}'`."
-        )
-    if str(args.eval_strategy) != "steps":
-        return
-    save, evaluate = Interval(args.save_steps), Interval(args.eval_steps)
-    if save.is_share != evaluate.is_share:
-        raise ConfigurationError(
-            "`load_best_model_at_end` cannot be guaranteed when mixing a ratio and a number of steps: "
-            f"`save_steps={args.save_steps}`, `eval_steps={args.eval_steps}`. Give both in the same way."
-        )
-    scale = 1_000_000 if save.is_share else 1  # ratios are compared as whole millionths
-    if round(save.value * scale) % round(evaluate.value * scale) != 0:
-        raise ConfigurationError(
-            "`load_best_model_at_end` requires `save_steps` to be a round multiple of `eval_steps`, they are "
-            f"{args.save_steps} and {args.eval_steps}."
-        )
-
-
-def best_saving(args: Any) -> None:
-    """`save_strategy='best'` needs a metric and evaluations."""
-    if str(args.save_strategy) != "best":
-        return
-    if args.metric_for_best_model is None:
-        raise ConfigurationError("`save_strategy='best'` needs `metric_for_best_model`, for example 'loss'.")
-    if str(args.eval_strategy) == "no":
-        raise ConfigurationError(
-            "`save_strategy='best'` never saves without evaluations: set `eval_strategy`."
         )
 
 
@@ -253,9 +178,9 @@ RULES = (
     known_metric_extras,
     positive_counts,
     number_ranges,
-    recurrences,
+    intervals.recurrences,
     one_precision,
-    best_model,
-    best_saving,
+    intervals.best_saving,
+    intervals.best_model,
     loader,
 )

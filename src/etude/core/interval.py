@@ -48,3 +48,18 @@ class Interval:
     def steps(self, total: int) -> int:
         """The number of steps it means in a run of `total` steps."""
         return math.ceil(total * self.value) if self.is_share else int(self.value)
+
+
+def aligned(save: float, evaluate: float) -> float:
+    """The interval between checkpoints, near `save`, at which the best evaluation can have a checkpoint.
+
+    It can where every checkpoint falls on an evaluation, or every evaluation on a checkpoint. Otherwise the result is
+    the largest multiple of `evaluate` that is not above `save`, so that checkpoints become more frequent, not rarer;
+    at least `evaluate` itself. Both count steps, or both are shares of the run.
+    """
+    scale = 1_000_000 if 0 < evaluate < 1 else 1  # shares are compared as whole millionths
+    saves, evaluations = round(save * scale), max(1, round(evaluate * scale))
+    if saves > 0 and 0 in (saves % evaluations, evaluations % saves):
+        return save
+    multiple = max(1, saves // evaluations) * evaluations
+    return multiple / scale if scale > 1 else multiple

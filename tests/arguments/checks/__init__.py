@@ -1,0 +1,1 @@
+"""Does each check refuse what it should?"""
