@@ -9,50 +9,142 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "CallbackHandler": "etude.core.events",
+    "DataCollatorForLanguageModeling": "etude.data.collators",
+    "DataCollatorForMultipleChoice": "etude.data.collators",
+    "DataCollatorForPermutationLanguageModeling": "etude.data.collators",
+    "DataCollatorForSeq2Seq": "etude.data.collators",
+    "DataCollatorForTokenClassification": "etude.data.collators",
+    "DataCollatorForWholeWordMask": "etude.data.collators",
+    "DataCollatorMixin": "etude.data.collators",
+    "DataCollatorWithFlattening": "etude.data.collators",
     "DataCollatorWithPadding": "etude.data.collators",
+    "DebugOption": "etude.core.names",
     "DefaultDataCollator": "etude.data.collators",
     "DefaultFlowCallback": "etude.callbacks.flow",
     "EarlyStoppingCallback": "etude.callbacks.early_stopping",
+    "EvalLoopOutput": "etude.core.outputs",
     "EvalPrediction": "etude.core.outputs",
+    "EvaluationStrategy": "etude.utilities",
+    "ExportableState": "etude.core.state",
+    "HubStrategy": "etude.core.names",
     "IntervalStrategy": "etude.core.names",
+    "OPTIMIZER_NAME": "etude.utilities",
+    "OptimizerNames": "etude.core.names",
+    "PREFIX_CHECKPOINT_DIR": "etude.utilities",
+    "ParallelMode": "etude.core.names",
     "PredictionOutput": "etude.core.outputs",
     "PrinterCallback": "etude.callbacks.progress",
     "ProgressCallback": "etude.callbacks.progress",
+    "RemoveColumnsCollator": "etude.utilities",
+    "SCALER_NAME": "etude.utilities",
+    "SCHEDULER_NAME": "etude.utilities",
     "SaveStrategy": "etude.core.names",
     "SchedulerType": "etude.core.names",
+    "Seq2SeqTrainer": "etude.seq2seq",
+    "Seq2SeqTrainingArguments": "etude.arguments.seq2seq",
+    "TRAINER_STATE_NAME": "etude.utilities",
+    "TRAINING_ARGS_NAME": "etude.utilities",
     "TrainOutput": "etude.core.outputs",
     "Trainer": "etude.trainer",
     "TrainerCallback": "etude.core.events",
     "TrainerControl": "etude.core.state",
+    "TrainerMemoryTracker": "etude.memory.tracker",
     "TrainerState": "etude.core.state",
     "TrainingArguments": "etude.arguments",
     "default_data_collator": "etude.data.collators",
+    "denumpify_detensorize": "etude.utilities",
+    "distributed_concat": "etude.utilities",
+    "enable_full_determinism": "etude.core.rng",
+    "find_batch_size": "etude.utilities",
     "get_last_checkpoint": "etude.checkpoint.store",
+    "get_model_param_count": "etude.utilities",
+    "get_parameter_names": "etude.utilities",
+    "has_length": "etude.data.loader",
+    "is_main_process": "etude.utilities",
+    "nested_concat": "etude.utilities",
+    "nested_detach": "etude.utilities",
+    "nested_gather": "etude.utilities",
+    "nested_numpify": "etude.utilities",
+    "nested_truncate": "etude.utilities",
+    "number_of_arguments": "etude.utilities",
+    "rotate_checkpoints": "etude.utilities",
+    "seed_worker": "etude.core.rng",
     "set_seed": "etude.core.rng",
+    "sort_checkpoints": "etude.utilities",
+    "speed_metrics": "etude.core.speed",
+    "torch_distributed_zero_first": "etude.utilities",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
     from etude.arguments import TrainingArguments as TrainingArguments
+    from etude.arguments.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
     from etude.callbacks.early_stopping import EarlyStoppingCallback as EarlyStoppingCallback
     from etude.callbacks.flow import DefaultFlowCallback as DefaultFlowCallback
     from etude.callbacks.progress import PrinterCallback as PrinterCallback
     from etude.callbacks.progress import ProgressCallback as ProgressCallback
     from etude.checkpoint.store import get_last_checkpoint as get_last_checkpoint
+    from etude.core.events import CallbackHandler as CallbackHandler
     from etude.core.events import TrainerCallback as TrainerCallback
+    from etude.core.names import DebugOption as DebugOption
+    from etude.core.names import HubStrategy as HubStrategy
     from etude.core.names import IntervalStrategy as IntervalStrategy
+    from etude.core.names import OptimizerNames as OptimizerNames
+    from etude.core.names import ParallelMode as ParallelMode
     from etude.core.names import SaveStrategy as SaveStrategy
     from etude.core.names import SchedulerType as SchedulerType
+    from etude.core.outputs import EvalLoopOutput as EvalLoopOutput
     from etude.core.outputs import EvalPrediction as EvalPrediction
     from etude.core.outputs import PredictionOutput as PredictionOutput
     from etude.core.outputs import TrainOutput as TrainOutput
+    from etude.core.rng import enable_full_determinism as enable_full_determinism
+    from etude.core.rng import seed_worker as seed_worker
     from etude.core.rng import set_seed as set_seed
+    from etude.core.speed import speed_metrics as speed_metrics
+    from etude.core.state import ExportableState as ExportableState
     from etude.core.state import TrainerControl as TrainerControl
     from etude.core.state import TrainerState as TrainerState
+    from etude.data.collators import DataCollatorForLanguageModeling as DataCollatorForLanguageModeling
+    from etude.data.collators import DataCollatorForMultipleChoice as DataCollatorForMultipleChoice
+    from etude.data.collators import (
+        DataCollatorForPermutationLanguageModeling as DataCollatorForPermutationLanguageModeling,
+    )
+    from etude.data.collators import DataCollatorForSeq2Seq as DataCollatorForSeq2Seq
+    from etude.data.collators import DataCollatorForTokenClassification as DataCollatorForTokenClassification
+    from etude.data.collators import DataCollatorForWholeWordMask as DataCollatorForWholeWordMask
+    from etude.data.collators import DataCollatorMixin as DataCollatorMixin
+    from etude.data.collators import DataCollatorWithFlattening as DataCollatorWithFlattening
     from etude.data.collators import DataCollatorWithPadding as DataCollatorWithPadding
     from etude.data.collators import DefaultDataCollator as DefaultDataCollator
     from etude.data.collators import default_data_collator as default_data_collator
+    from etude.data.loader import has_length as has_length
+    from etude.memory.tracker import TrainerMemoryTracker as TrainerMemoryTracker
+    from etude.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
     from etude.trainer import Trainer as Trainer
+    from etude.utilities import OPTIMIZER_NAME as OPTIMIZER_NAME
+    from etude.utilities import PREFIX_CHECKPOINT_DIR as PREFIX_CHECKPOINT_DIR
+    from etude.utilities import SCALER_NAME as SCALER_NAME
+    from etude.utilities import SCHEDULER_NAME as SCHEDULER_NAME
+    from etude.utilities import TRAINER_STATE_NAME as TRAINER_STATE_NAME
+    from etude.utilities import TRAINING_ARGS_NAME as TRAINING_ARGS_NAME
+    from etude.utilities import EvaluationStrategy as EvaluationStrategy
+    from etude.utilities import RemoveColumnsCollator as RemoveColumnsCollator
+    from etude.utilities import denumpify_detensorize as denumpify_detensorize
+    from etude.utilities import distributed_concat as distributed_concat
+    from etude.utilities import find_batch_size as find_batch_size
+    from etude.utilities import get_model_param_count as get_model_param_count
+    from etude.utilities import get_parameter_names as get_parameter_names
+    from etude.utilities import is_main_process as is_main_process
+    from etude.utilities import nested_concat as nested_concat
+    from etude.utilities import nested_detach as nested_detach
+    from etude.utilities import nested_gather as nested_gather
+    from etude.utilities import nested_numpify as nested_numpify
+    from etude.utilities import nested_truncate as nested_truncate
+    from etude.utilities import number_of_arguments as number_of_arguments
+    from etude.utilities import rotate_checkpoints as rotate_checkpoints
+    from etude.utilities import sort_checkpoints as sort_checkpoints
+    from etude.utilities import torch_distributed_zero_first as torch_distributed_zero_first
 
 
 def __getattr__(name: str) -> Any:

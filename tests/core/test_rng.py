@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -108,3 +109,29 @@ def test_deterministic_algorithms_are_only_asked_for_on_request() -> None:
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_full_determinism_sets_what_the_reference_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    was = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    for name in ("transformers", "etude"):
+        environment: dict[str, str] = {}
+        with helpers.library(name) as lib, monkeypatch.context() as patch:
+            patch.setattr(os, "environ", environment)
+            lib.enable_full_determinism(3, warn_only=True)
+        modes = torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.deterministic
+        found.append((environment, modes, draw()))
+        torch.use_deterministic_algorithms(was[0])
+        torch.backends.cudnn.deterministic = was[1]
+    assert found[0] == found[1]
+
+
+def test_a_worker_of_any_process_draws_what_the_reference_draws() -> None:
+    from transformers.trainer_utils import seed_worker
+
+    drawn = []
+    for function in (seed_worker, rng.seed_worker):
+        torch.manual_seed(5)
+        function(1, num_workers=2, rank=3)
+        drawn.append(draw())
+    assert drawn[0] == drawn[1]

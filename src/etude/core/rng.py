@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,32 @@ def set_seed(seed: int, deterministic: bool = False) -> None:
     torch.manual_seed(seed)
     if deterministic:
         torch.use_deterministic_algorithms(True)
+
+
+# Kernels that take turns, and matrix products and attention that always add in the same order.
+_DETERMINISTIC_ENVIRONMENT = {
+    "CUDA_LAUNCH_BLOCKING": "1",
+    "CUBLAS_WORKSPACE_CONFIG": ":16:8",
+    "FLASH_ATTENTION_DETERMINISTIC": "1",
+    "ASCEND_LAUNCH_BLOCKING": "1",
+    "HCCL_DETERMINISTIC": "1",
+}
+
+
+def enable_full_determinism(seed: int, warn_only: bool = False) -> None:
+    """Seeds every generator and makes PyTorch compute the same bits each time; slow.
+
+    Call it before anything runs on a device: drivers read the environment, which it sets, when they start.
+
+    Args:
+        seed: the seed.
+        warn_only: warn, rather than raise an error, where an operation has no deterministic form.
+    """
+    set_seed(seed)
+    os.environ.update(_DETERMINISTIC_ENVIRONMENT)
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def random_state() -> dict[str, Any]:
@@ -66,6 +93,14 @@ def seed_for(seed: int, *position: int) -> int:
     """A 63-bit seed for one place of a run (an epoch, a batch), independent of how the run got there."""
     words = np.random.SeedSequence([seed % 2**32, *position]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
+
+
+def seed_worker(worker_id: int, num_workers: int, rank: int) -> None:
+    """Seeds a data-loader worker of one process so that those of other processes draw something else.
+
+    For loaders of your own: `functools.partial(seed_worker, num_workers=..., rank=...)` as their `worker_init_fn`.
+    """
+    set_seed(num_workers * rank + torch.initial_seed() % 2**32)
 
 
 def worker_seed(worker_id: int) -> None:
