@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from etude.data.collators import DataCollatorWithPadding, DefaultDataCollator, default_data_collator
-from etude.errors import ConfigurationError
+from etude.data.collators import DefaultDataCollator, default_data_collator
+from etude.errors import ConfigurationError, DataError
 from tests import helpers
 
 SAMPLES: dict[str, list[Any]] = {
@@ -26,6 +26,15 @@ SAMPLES: dict[str, list[Any]] = {
     "float label tensors": [{"label": torch.tensor(1.0)}, {"label": torch.tensor(0.5)}],
     "label lists": [{"label_ids": [1, 2, 3]}, {"label_ids": [4, 5, 6]}],
     "float label lists": [{"label_ids": [1.0, 2.5]}, {"label_ids": [4.0, 5.0]}],
+    "small label id tensors": [{"label_ids": torch.tensor([1, 2], dtype=torch.int32)}] * 2,
+    "lists of label lists": [{"label_ids": [[1, 2], [3, 4]]}, {"label_ids": [[4, 5], [6, 7]]}],
+    "numbers of NumPy": [{"x": np.float32(1.5), "y": np.int32(2)}, {"x": np.float32(2.5), "y": np.int32(3)}],
+    "double numbers of NumPy": [{"x": [np.float64(1.1)]}, {"x": [np.float64(2.1)]}],
+    "whole and other numbers": [{"x": [1, 2.1], "y": [[True], [2]]}, {"x": [3.1, 4], "y": [[3], [False]]}],
+    "lists of arrays": [{"x": [np.arange(2.0), np.ones(2)]}] * 2,
+    "tensors in lists": [{"x": [torch.tensor(1), torch.tensor(2)]}] * 2,
+    "nothing in lists": [{"x": []}, {"x": []}],
+    "large numbers": [{"x": [2**40, -(2**62)]}] * 2,
     "label id tensors": [{"label_ids": torch.tensor([1, 2])}, {"label_ids": torch.tensor([4, 5])}],
     "no label": [{"label": None, "x": 1}, {"label": None, "x": 2}],
     "both kinds of labels": [{"label": 1, "label_ids": [1, 2]}, {"label": 0, "label_ids": [3, 4]}],
@@ -73,6 +82,19 @@ def test_whole_numbers_of_numpy_are_classes() -> None:
     assert default_data_collator([{"label": np.int64(3)}])["labels"].dtype == torch.int64
 
 
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_keys_are_in_the_order_of_the_reference(kind: str) -> None:
+    with helpers.library("transformers") as lib:
+        expected = list(lib.default_data_collator(copy.deepcopy(SAMPLES[kind])))
+    assert list(default_data_collator(SAMPLES[kind])) == expected
+
+
+@pytest.mark.parametrize("tensors", ["pt", "np"])
+def test_lists_of_unequal_length_are_named(tensors: str) -> None:
+    with pytest.raises(DataError, match="'x' cannot be stacked.*a data collator that pads"):
+        default_data_collator([{"y": 1, "x": [1, 2]}, {"y": 1, "x": [1]}], return_tensors=tensors)
+
+
 def test_unknown_kinds_of_tensors_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="'pt' or 'np', not 'tf'"):
         default_data_collator([{"x": 1}], return_tensors="tf")
@@ -83,60 +105,3 @@ def test_the_object_does_what_the_function_does() -> None:
     assert isinstance(collator([{"x": 1}])["x"], np.ndarray)
     assert isinstance(collator([{"x": 1}], return_tensors="pt")["x"], torch.Tensor)
     assert isinstance(DefaultDataCollator()([{"x": 1}])["x"], torch.Tensor)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "to", "be", "or", "not"])}
-    core = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]")
-
-
-TEXTS = ["to be", "or not to be", "be"]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"pad_to_multiple_of": 8},
-        {"padding": "max_length", "max_length": 6},
-        {"return_tensors": "np"},
-        {"padding": "longest"},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("label", ["label", "labels", "label_ids", None])
-def test_padding_is_that_of_the_reference(options: dict[str, Any], label: str | None, tokenizer: Any) -> None:
-    samples = [{**tokenizer(text), **({} if label is None else {label: 1})} for text in TEXTS]
-    with helpers.library("transformers") as lib:
-        expected = lib.DataCollatorWithPadding(tokenizer, **options)(copy.deepcopy(samples))
-    assert described(DataCollatorWithPadding(tokenizer, **options)(samples)) == described(expected)
-
-
-def test_padding_leaves_the_samples_as_they_were(tokenizer: Any) -> None:
-    samples = [{**tokenizer(text), "label": 0} for text in TEXTS]
-    before = copy.deepcopy(samples)
-    DataCollatorWithPadding(tokenizer)(samples)
-    assert samples == before
-
-
-def test_padding_gives_no_advice_and_leaves_the_tokenizer_as_it_was(tokenizer: Any, caplog: Any) -> None:
-    seen = dict(tokenizer.deprecation_warnings)
-    DataCollatorWithPadding(tokenizer)([tokenizer(text) for text in TEXTS])
-    assert not [record for record in caplog.records if "fast tokenizer" in record.getMessage()]
-    key = "Asking-to-pad-a-fast-tokenizer"
-    assert tokenizer.deprecation_warnings.get(key, False) == seen.get(key, False)
-
-
-def test_anything_with_a_pad_method_pads() -> None:
-    class Own:
-        def pad(self, features: list[Any], **options: Any) -> dict[str, Any]:
-            return {"x": torch.tensor([len(features)]), "label": torch.tensor([1])}
-
-    batch = DataCollatorWithPadding(Own())([{}, {}])
-    assert {name: value.tolist() for name, value in batch.items()} == {"x": [2], "labels": [1]}
