@@ -67,6 +67,8 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if callable(getattr(value, "to_dict", None)):  # a configuration of transformers
+        return plain(value.to_dict())
     return value
 
 
