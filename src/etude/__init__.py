@@ -45,8 +45,6 @@ _PUBLIC = {
     "Seq2SeqTrainingArguments": "etude.arguments.seq2seq",
     "TRAINER_STATE_NAME": "etude.utilities",
     "TRAINING_ARGS_NAME": "etude.utilities",
-    "Seq2SeqTrainer": "etude.seq2seq",
-    "Seq2SeqTrainingArguments": "etude.arguments.seq2seq",
     "TrainOutput": "etude.core.outputs",
     "Trainer": "etude.trainer",
     "TrainerCallback": "etude.core.events",
