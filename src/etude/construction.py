@@ -95,6 +95,18 @@ def best_metric_fits(args: Any) -> None:
         )
 
 
+def metrics_fit(args: Any, compute_metrics: Any) -> None:
+    """Metrics by batch need a function that is told when the last one has come."""
+    if not args.batch_eval_metrics or compute_metrics is None:
+        return
+    parameters = inspect.signature(compute_metrics).parameters.values()
+    if not any(p.name == "compute_result" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        raise ConfigurationError(
+            "`batch_eval_metrics=True` needs a `compute_metrics` that takes `compute_result`, a truth value: True for the "
+            "last batch, when it should return the metrics of all of them."
+        )
+
+
 def call_model_init(model_init: Callable[..., Any], trial: Any) -> nn.Module:
     """The model that `model_init` makes, with or without the trial as its argument."""
     parameters = inspect.signature(model_init).parameters

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from torch import nn
 
 from etude.checkpoint.store import CheckpointStore
 from etude.loops.accumulate import Accumulation
 from etude.loops.run import Run
-from etude.precision import Precision
+from etude.models.compiling import Compilation
+from etude.precision import Precision, float32_matmul
 from etude.strategies.base import Strategy
 
 
@@ -16,6 +21,7 @@ class Engine:
     """The parts that live as long as the Trainer, and the run in progress.
 
     Attributes:
+        tf32: whether float32 products may use TensorFloat32; None: as PyTorch is set.
         store: the checkpoints of `args.output_dir`.
         accumulation: the weights of the micro-batches of the update in progress.
         run: the parts of the training in progress, or of the last one.
@@ -27,6 +33,8 @@ class Engine:
 
     strategy: Strategy
     precision: Precision
+    compilation: Compilation
+    tf32: bool | None
     store: CheckpointStore
     accumulation: Accumulation
     run: Run | None = None
@@ -34,3 +42,9 @@ class Engine:
     operations: int | None = None
     created_scheduler: bool = False
     told_columns: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def running(self, model: nn.Module) -> Iterator[None]:
+        """While it lasts, `model` runs in the chosen precision, and compiled if so chosen. Leaves no trace on it."""
+        with float32_matmul(self.tf32), self.compilation.applied(model), self.precision.applied(model):
+            yield

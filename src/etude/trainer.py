@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from etude import construction, training
+from etude import construction, preparation, training
 from etude.arguments import TrainingArguments
 from etude.callbacks.flow import DefaultFlowCallback
 from etude.callbacks.progress import PrinterCallback, ProgressCallback, shows_bar
@@ -32,20 +32,25 @@ from etude.engine import Engine
 from etude.facade.data import DataMethods
 from etude.facade.files import FileMethods
 from etude.facade.optim import OptimizerMethods
+from etude.facade.processes import ProcessMethods
 from etude.facade.results import ResultMethods
 from etude.facade.steps import StepMethods
 from etude.loops import evaluate as evaluation
 from etude.loops.accumulate import Accumulation
 from etude.memory.tracker import TrainerMemoryTracker
+from etude.models.casting import cast_model
+from etude.models.compiling import Compilation
+from etude.models.neftune import noisy_embeddings
+from etude.optim.by_metric import needs_metric
 from etude.optional import is_instance_of
-from etude.precision import select_precision
+from etude.precision import select_precision, select_tf32
 from etude.strategies.base import Strategy
 from etude.strategies.ddp import DDPSettings
 from etude.strategies.select import select_strategy
 from etude.trackers.jsonl import LogFileCallback
 
 
-class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMethods):
+class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMethods, ProcessMethods):
     """Trains, evaluates and runs a PyTorch model.
 
     Args:
@@ -98,6 +103,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         construction.collator_fits(data_collator)
         construction.data_fits(self.args, train_dataset, eval_dataset)
         construction.best_metric_fits(self.args)
+        construction.metrics_fit(self.args, compute_metrics)
         rng.set_seed(self.args.seed)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.processing_class = processing_class
@@ -109,6 +115,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         self.model_init = model_init
         self._initialize_run_attributes()
         self._etude = self._build_engine()
+        self.create_accelerator_and_postprocess()
         self._adopt_model(self.call_model_init() if model is None else model)
         self.callback_handler = self._build_callback_handler(as_list(callbacks))
         if self.args.should_save:
@@ -129,7 +136,9 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         # What code written for the reference looks at; etude has none of it yet.
         self.deepspeed = None
         self.is_deepspeed_enabled = self.is_fsdp_enabled = False
-        self.label_smoother = self.hub_model_id = self.push_in_progress = None
+        self.hub_model_id = self.push_in_progress = None
+        self.label_smoother = None
+        self.neftune_noise_alpha = self.args.neftune_noise_alpha
 
     def _build_engine(self) -> Engine:
         args = self.args
@@ -146,6 +155,10 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         return Engine(
             strategy=strategy,
             precision=select_precision(args.bf16, args.fp16, args.device),
+            compilation=Compilation(
+                args.torch_compile, args.torch_compile_backend, args.torch_compile_mode
+            ),
+            tf32=select_tf32(args.tf32, args.torch_compile, args.bf16 or args.fp16, args.device),
             store=CheckpointStore(str(args.output_dir), strategy),
             accumulation=Accumulation(strategy, [], shifted=False, across_processes=True),
         )
@@ -155,7 +168,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         own_loss = self.compute_loss_func is not None or type(self).compute_loss is not Trainer.compute_loss
         construction.has_head(model, own_loss)
         self.model = self.model_wrapped = model
-        if getattr(model, "hf_device_map", None) is None:
+        if preparation.places_model(self.args, model):
             model.to(self._etude.strategy.device)
         names = self.args.label_names
         self.label_names = signature.label_names(model) if names is None else names
@@ -163,6 +176,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         self.model_accepts_loss_kwargs = signature.accepts_loss_kwargs(model)
         self._etude.counts_label_shift = signature.shifts_labels(model)
         self._etude.operations = None
+        self.label_smoother = preparation.select_smoother(self.args, model)
         if hasattr(getattr(model, "config", None), "use_cache"):
             model.config.use_cache = self.args.use_cache  # type: ignore[union-attr]
 
@@ -223,13 +237,9 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
                 rng.set_seed(self.args.seed)
                 self._adopt_model(self.call_model_init(trial))
                 self.optimizer = self.lr_scheduler = None
-            return self._inner_training_loop(
-                batch_size=self._train_batch_size,
-                args=self.args,
-                resume_from_checkpoint=checkpoint,
-                trial=trial,
-                ignore_keys_for_eval=ignore_keys_for_eval,
-            )
+            preparation.prepare_model(self)
+            with noisy_embeddings(self.model, self.neftune_noise_alpha) as self.neftune_hook_handle:
+                return preparation.run_attempts(self, checkpoint, trial, ignore_keys_for_eval)
         finally:
             self.is_in_train = False
             self._memory_tracker.stop("train")
@@ -253,6 +263,8 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         """
         if self.state.epoch is not None:
             logs["epoch"] = self.state.epoch
+        if self.args.include_num_input_tokens_seen != "no":
+            logs |= preparation.token_counts(self, start_time)
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
@@ -312,7 +324,10 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
     ) -> dict[str, float]:
         """The evaluation that is due inside a training."""
-        return self.evaluate(ignore_keys=ignore_keys_for_eval)
+        metrics = self.evaluate(ignore_keys=ignore_keys_for_eval)
+        if not skip_scheduler and needs_metric(self.lr_scheduler):
+            self.lr_scheduler.step(evaluation.find_metric(metrics, str(self.args.metric_for_best_model)))
+        return metrics
 
     def predict(
         self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
@@ -367,12 +382,15 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
             keep=tuple(args.include_for_metrics),
             main_input=signature.main_input_name(self.model),
             ignore_keys=ignore_keys,
+            by_batch=args.batch_eval_metrics and self.compute_metrics is not None,
+            keep_outputs=description == "Prediction",
         )
         self.model.eval()
         if callable(getattr(self.optimizer, "eval", None)):  # schedule-free optimizers have modes too
             self.optimizer.eval()
         engine = self._etude
-        with engine.precision.applied(self.model):
+        dtype = None if self.is_in_train else preparation.full_eval_dtype(args)
+        with cast_model(self.model, dtype, engine.strategy.device), engine.running(self.model):
             return evaluation.evaluate(
                 self,
                 self.model,

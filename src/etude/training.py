@@ -28,6 +28,8 @@ from etude.guards.nonfinite import select_guard
 from etude.loops import train as loop
 from etude.loops.accumulate import Accumulation
 from etude.loops.run import LoopSettings, ResumePoint, Run
+from etude.optim.by_metric import per_update
+from etude.optim.modes import eval_mode, train_mode
 from etude.report.startup import Facts, startup_report
 from etude.strategies.base import Strategy
 
@@ -41,6 +43,7 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
     engine.run = run
     if engine.strategy.world.is_main and trainer.args.log_level not in ("warning", "error", "critical"):
         print(startup_report(facts(trainer, run, checkpoint)), file=sys.stderr, flush=True)
+    train_mode(trainer.optimizer)
     run.start_time = time.time()
     run.first_step = trainer.state.global_step
     run.first_tokens = trainer.state.num_input_tokens_seen
@@ -82,7 +85,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
         ),
         model=trainer.model_wrapped,
         optimizer=trainer.optimizer,
-        scheduler=trainer.lr_scheduler,
+        scheduler=per_update(trainer.lr_scheduler, trainer.optimizer),
         loader=loader,
         progress=progress,
         tokens=preparation.token_counter(trainer),
@@ -217,6 +220,7 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
     state, args = trainer.state, trainer.args
     total = run.progress.total_loss(loop.mean_over_processes(run))
     run.guard.settle()
+    eval_mode(trainer.optimizer)
     done = state.global_step - run.first_step
     train_loss = total / max(state.global_step, 1)
     metrics = speed_metrics(

@@ -11,14 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
+from etude.checkpoint.adapters import load_adapters
 from etude.checkpoint.files import WEIGHTS, WEIGHTS_INDEX
 from etude.errors import CheckpointError
+from etude.optional import is_instance_of
 
 
 def save_weights(model: nn.Module, folder: str, state_dict: dict[str, Any] | None = None) -> None:
     """Writes the model: with its own `save_pretrained` where it has one, else as one safetensors file.
 
-    Tensors that several parameters share are written once.
+    Tensors that several parameters share are written once. Of a model with adapters, only they are written.
     """
     if hasattr(model, "save_pretrained"):
         model.save_pretrained(folder, state_dict=state_dict)  # type: ignore[operator]
@@ -38,7 +40,9 @@ def load_weights(model: nn.Module, folder: str) -> None:
     """
     path = Path(folder)
     try:
-        if (path / WEIGHTS).is_file():
+        if is_instance_of(model, "peft", "PeftModel", "PeftMixedModel"):
+            load_adapters(model, path)
+        elif (path / WEIGHTS).is_file():
             load_model(model, str(path / WEIGHTS), strict=True)
         elif (path / WEIGHTS_INDEX).is_file():
             _load_sharded(model, path)

@@ -14,7 +14,8 @@ class Progress:
         epoch: the epoch in progress, from 0.
         micro_steps: micro-batches done in it.
         last_logged_step: the step of the last row with a training loss.
-        flops: floating-point operations not yet added to the state; always added before the state is saved.
+        flops, tokens: floating-point operations and input tokens not yet added to the state; always added before the
+            state is saved.
         grad_norm: norm of the last update's gradient before clipping, on the device.
         learning_rate: learning rate of the last update.
         stop_epoch, stop_training: what callbacks had asked for when the state was saved.
@@ -28,6 +29,7 @@ class Progress:
         self.stop_epoch = False
         self.stop_training = False
         self.flops = 0.0
+        self.tokens: int | torch.Tensor = 0
         self.grad_norm: torch.Tensor | None = None
         self.learning_rate: float | None = None
         self._pending: torch.Tensor | None = None
@@ -37,6 +39,12 @@ class Progress:
         """Moves the position to the start of the next epoch."""
         self.epoch += 1
         self.micro_steps = 0
+
+    def take_counts(self) -> tuple[float, int]:
+        """Operations and tokens since the last call; waits for the device if tokens were counted there."""
+        counts = self.flops, int(self.tokens)
+        self.flops, self.tokens = 0.0, 0
+        return counts
 
     def add_loss(self, loss: torch.Tensor) -> None:
         """Adds one update's loss; stays on the device."""

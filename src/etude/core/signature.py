@@ -7,16 +7,32 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from etude.optional import is_instance_of
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The model that the user wrote, inside compilation, a strategy's wrapper and PEFT adapters."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):  # torch.compile
+            model = model._orig_mod  # type: ignore[assignment]
+        elif is_instance_of(model, "peft", "PeftModel", "PeftMixedModel"):
+            model = model.get_base_model()  # type: ignore[operator]
+        else:
+            return model
 
 
 def _forward_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(model.forward).parameters)
+    return dict(inspect.signature(base_model(model).forward).parameters)
 
 
 def label_names(model: nn.Module) -> list[str]:
     """Arguments of forward that are labels: named so, or the positions of question answering."""
     names = list(_forward_parameters(model))
-    positions = ("start_positions", "end_positions") if "QuestionAnswering" in type(model).__name__ else ()
+    positions = ("start_positions", "end_positions") if "QuestionAnswering" in type(base_model(model)).__name__ else ()
     return [name for name in names if "label" in name or name in positions]
 
 
@@ -28,7 +44,7 @@ def can_return_loss(model: nn.Module) -> bool:
 
 def accepts_loss_kwargs(model: nn.Module) -> bool:
     """Whether forward may be given `num_items_in_batch`: the model says so, or it takes any keyword."""
-    declared = getattr(model, "accepts_loss_kwargs", None)
+    declared = getattr(base_model(model), "accepts_loss_kwargs", None)
     if declared is not None:
         return bool(declared)
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in _forward_parameters(model).values())
@@ -40,6 +56,7 @@ def shifts_labels(model: nn.Module) -> bool:
     transformers gives every model of its own a `loss_function`, also those that do not use it; the code of forward
     tells which do.
     """
+    model = base_model(model)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return False
     forwards = [inspect.unwrap(vars(c)["forward"]) for c in type(model).__mro__ if "forward" in vars(c)]
@@ -58,7 +75,7 @@ def _names_used(function: Callable[..., Any]) -> tuple[str, ...]:
 
 def main_input_name(model: nn.Module) -> str:
     """Name of the input that counts: tokens, pixels, samples of sound."""
-    return str(getattr(model, "main_input_name", "input_ids"))
+    return str(getattr(base_model(model), "main_input_name", "input_ids"))
 
 
 def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:

@@ -46,6 +46,10 @@ class TrainerAttributes:
     lr_scheduler: Any
     optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None
     callback_handler: Any
+    accelerator: Any
+    gather_function: Any
+    is_deepspeed_enabled: bool
+    is_fsdp_enabled: bool
     state: TrainerState
     control: TrainerControl
     label_names: list[str]

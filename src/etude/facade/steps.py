@@ -70,7 +70,7 @@ class StepMethods(TrainerAttributes):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The loss of a batch: from `compute_loss_func`, or as the model returns it.
+        """The loss of a batch: from `compute_loss_func`, with smoothed labels, or as the model returns it.
 
         An override may return the mean over the batch, or the sum divided by `num_items_in_batch`: which of the two it
         is, is found out by whether it used the number (`loss_is_scaled_for_ga` says it outright).
@@ -79,12 +79,16 @@ class StepMethods(TrainerAttributes):
             return_outputs: return (loss, outputs) instead of the loss.
             num_items_in_batch: number of label items of the global batch.
         """
-        labels = inputs.pop("labels") if self.compute_loss_func is not None and "labels" in inputs else None
+        outside = self.compute_loss_func is not None or self.label_smoother is not None
+        labels = inputs.pop("labels") if outside and "labels" in inputs else None
         if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
             inputs = {**inputs, "num_items_in_batch": num_items_in_batch}
         outputs = model(**inputs)
         if self.compute_loss_func is not None:
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        elif self.label_smoother is not None and labels is not None:
+            shifted = self._etude.counts_label_shift
+            loss = self.label_smoother(outputs, labels, shifted, num_items_in_batch=num_items_in_batch)
         else:
             loss = _loss_of(outputs, inputs)
         averaged_over = self._etude.strategy.world.size if self.args.average_tokens_across_devices else 1
@@ -187,12 +191,30 @@ class StepMethods(TrainerAttributes):
         return engine.operations * main.numel() if isinstance(main, torch.Tensor) else 0
 
     def store_flos(self) -> None:
-        """Adds the operations since the last call, of all processes, to `state.total_flos`."""
+        """Adds the operations since the last call, of all processes, to `state.total_flos`; the tokens likewise."""
         engine = self._etude
-        if engine.run is not None:
-            new, engine.run.progress.flops = engine.run.progress.flops, 0.0
-            shared = engine.strategy.world.size > 1
-            self.state.total_flos += sum(engine.strategy.gather_objects(new)) if shared else new
+        if engine.run is None:
+            return
+        flops, tokens = engine.run.progress.take_counts()
+        if engine.strategy.world.size > 1:
+            counts = engine.strategy.gather_objects((flops, tokens))
+            flops, tokens = sum(count[0] for count in counts), sum(count[1] for count in counts)
+        self.state.total_flos += flops
+        self.state.num_input_tokens_seen += tokens
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        """Counts the tokens of a micro-batch; called for each of them with `include_num_input_tokens_seen`.
+
+        One process that counts on the host files them at once; otherwise they are summed up when a row is logged.
+        """
+        engine = self._etude
+        assert engine.run is not None
+        assert engine.run.tokens is not None
+        count = engine.run.tokens.count(inputs)
+        if isinstance(count, int) and engine.strategy.world.size == 1:
+            self.state.num_input_tokens_seen += count
+        else:
+            engine.run.progress.tokens += count
 
 
 def _loss_of(outputs: Any, inputs: Mapping[str, Any]) -> torch.Tensor:

@@ -12,9 +12,11 @@ from torch import nn
 
 from etude.core import nested
 from etude.core.outputs import EvalLoopOutput, EvalPrediction
-from etude.data.loader import num_samples
+from etude.data.loader import num_samples, start_at
 from etude.data.loader import set_epoch as _set_epoch
 from etude.errors import MetricError
+from etude.loops.batch import Batch
+from etude.loops.batchwise import computed_by_batch
 from etude.strategies.base import Strategy
 
 
@@ -28,6 +30,8 @@ class EvaluationSettings:
         keep: more for the metrics: "inputs", "loss".
         main_input: name of the model's main input.
         ignore_keys: outputs that are left out.
+        by_batch: compute metrics batch by batch.
+        keep_outputs: return outputs and labels, also where metrics are computed batch by batch.
     """
 
     loss_only: bool
@@ -35,17 +39,8 @@ class EvaluationSettings:
     keep: tuple[str, ...]
     main_input: str
     ignore_keys: list[str] | None
-
-
-@dataclass
-class Batch:
-    """What is kept of one batch, on the host."""
-
-    size: int
-    loss: float | None
-    predictions: Any
-    labels: Any
-    inputs: Any
+    by_batch: bool = False
+    keep_outputs: bool = True
 
 
 @dataclass
@@ -59,7 +54,8 @@ class Collected:
         parts = [getattr(batch, name) for batch in self.batches]
         if not parts or any(part is None for part in parts):
             return None
-        return nested.concatenate(parts) if join else parts
+        # What the collator left in lists (boxes, masks) has one entry a sample; a model's lists are like its tuples.
+        return nested.concatenate(parts, lists_of_samples=name != "predictions") if join else parts
 
     def losses(self, join: bool = True) -> Any:
         """The loss of each sample's batch, shape [samples], or a list by batch; None where there are no labels."""
@@ -87,13 +83,24 @@ def evaluate(
         trainer: whose `prediction_step` and callbacks are called.
         prefix: put before every metric's name.
     """
-    own = [_look_at(trainer, model, inputs, settings) for inputs in _batches(trainer, loader)]
+    looked_at = (_look_at(trainer, model, inputs, settings) for inputs in _batches(trainer, loader))
+    metrics: dict[str, Any] = {}
+    if settings.by_batch and compute_metrics is not None:
+        metrics, own = computed_by_batch(
+            looked_at, strategy, compute_metrics, settings.keep, settings.keep_outputs
+        )
+    else:
+        own = list(looked_at)
     collected = Collected(interleave(strategy.gather_objects(own)))
     predictions = collected.joined("predictions", settings.join_batches)
     labels = collected.joined("labels", settings.join_batches)
     losses = collected.losses()
-    metrics: dict[str, Any] = {}
-    if compute_metrics is not None and predictions is not None and labels is not None:
+    if (
+        compute_metrics is not None
+        and not settings.by_batch
+        and predictions is not None
+        and labels is not None
+    ):
         extras = (
             {"inputs": collected.joined("inputs", settings.join_batches)} if "inputs" in settings.keep else {}
         )
@@ -108,7 +115,7 @@ def evaluate(
 
 def _batches(trainer: Any, loader: Any) -> Any:
     _set_epoch(loader, 0)
-    for inputs in loader:
+    for inputs in start_at(loader, 0):
         yield inputs
         trainer.control = trainer.callback_handler.on_prediction_step(
             trainer.args, trainer.state, trainer.control
@@ -122,16 +129,13 @@ def _look_at(trainer: Any, model: nn.Module, inputs: Any, settings: EvaluationSe
     )
     if logits is not None and trainer.preprocess_logits_for_metrics is not None:
         logits = trainer.preprocess_logits_for_metrics(logits, labels)
+    mean = None if loss is None else loss.mean().item()
+    if settings.by_batch:  # metrics that are computed at once get tensors, and all of the inputs
+        return Batch(size, mean, logits, labels, inputs if "inputs" in settings.keep else None)
     kept = (
         inputs[settings.main_input] if "inputs" in settings.keep and settings.main_input in inputs else None
     )
-    return Batch(
-        size=size,
-        loss=None if loss is None else loss.mean().item(),
-        predictions=nested.to_numpy(logits),
-        labels=nested.to_numpy(labels),
-        inputs=nested.to_numpy(kept),
-    )
+    return Batch(size, mean, nested.to_numpy(logits), nested.to_numpy(labels), nested.to_numpy(kept))
 
 
 def interleave(shares: list[list[Any]]) -> list[Any]:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from etude.core.progress import Progress
 from etude.core.state import Plan, TrainerControl, TrainerState
+from etude.data.tokens import TokenCounter
 from etude.guards.nonfinite import HostGuard
 from etude.loops.accumulate import Accumulation
 from etude.precision import Precision
@@ -45,6 +46,8 @@ class Hooks(Protocol):
 
     def store_flos(self) -> None: ...
 
+    def _track_num_input_tokens(self, inputs: Any) -> None: ...
+
     def _evaluate(
         self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False
     ) -> dict[str, float]: ...
@@ -65,6 +68,7 @@ class LoopSettings:
         save_best: a checkpoint is due whenever an evaluation is the best so far, and only then.
         skip_data: a resumed epoch goes on where it was interrupted, rather than at its start.
         ignore_keys: outputs that evaluations leave out.
+        empty_cache_steps: updates between two returns of unused memory to the device; None: never.
     """
 
     accumulation_steps: int
@@ -73,6 +77,7 @@ class LoopSettings:
     save_best: bool
     skip_data: bool
     ignore_keys: list[str] | None
+    empty_cache_steps: int | None = None
 
 
 @dataclass
@@ -99,9 +104,11 @@ class Run:
     scheduler: Any
     loader: Any
     progress: Progress
+    tokens: TokenCounter | None = None
     resume: ResumePoint | None = None
     start_time: float = 0.0
     first_step: int = 0
+    first_tokens: int = 0
 
     epoch_random: dict[str, Any] = field(default_factory=dict)
     parameters: list[nn.Parameter] = field(default_factory=list)

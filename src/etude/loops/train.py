@@ -9,6 +9,7 @@ from typing import Any
 
 from etude.core.rng import random_state, restore_random_state
 from etude.data.loader import any_batch, set_epoch, start_at
+from etude.guards.oom import empty_device_cache
 from etude.loops.run import Run
 from etude.loops.step import current_learning_rate, update
 
@@ -47,6 +48,8 @@ def epoch(run: Run) -> None:
         update(run, window, num_items, spare)
         steps += 1
         due(run)
+        if run.settings.empty_cache_steps and hooks.state.global_step % run.settings.empty_cache_steps == 0:
+            empty_device_cache()
     if steps == 0 and run.progress.micro_steps == 0 and not _stopped(run):
         logger.warning(
             "The data loader had no batch in epoch %d: training stops at step %d of %d.",

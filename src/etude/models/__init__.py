@@ -1,0 +1,1 @@
+"""What a training or an evaluation does to a model, and undoes afterwards."""
