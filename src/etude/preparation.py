@@ -10,7 +10,7 @@ from torch import nn
 
 from etude.arguments import TrainingArguments
 from etude.checkpoint import resume
-from etude.core import signature
+from etude.core import rng, signature
 from etude.core.outputs import TrainOutput
 from etude.core.speed import speed_metrics
 from etude.data.tokens import TokenCounter
@@ -21,6 +21,14 @@ from etude.models.liger import apply_liger_kernel
 from etude.models.recompute import enable_recomputation
 from etude.models.smoothing import LabelSmoother
 from etude.models.special_tokens import align_special_tokens
+
+
+def seed(args: TrainingArguments) -> None:
+    """Seeds every generator; with `full_determinism` PyTorch computes the same bits each time from now on."""
+    if args.full_determinism:
+        rng.enable_full_determinism(args.seed)
+    else:
+        rng.set_seed(args.seed)
 
 
 def places_model(args: TrainingArguments, model: nn.Module) -> bool:

@@ -104,7 +104,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         construction.data_fits(self.args, train_dataset, eval_dataset)
         construction.best_metric_fits(self.args)
         construction.metrics_fit(self.args, compute_metrics)
-        rng.set_seed(self.args.seed)
+        preparation.seed(self.args)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
         self.processing_class = processing_class
         self.data_collator = self._default_collator() if data_collator is None else data_collator
@@ -234,7 +234,7 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         self._memory_tracker.start("train")
         try:
             if self.model_init is not None:
-                rng.set_seed(self.args.seed)
+                preparation.seed(self.args)
                 self._adopt_model(self.call_model_init(trial))
                 self.optimizer = self.lr_scheduler = None
             preparation.prepare_model(self)
