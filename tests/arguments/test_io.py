@@ -41,11 +41,9 @@ def test_plain_values_are_those_of_the_reference() -> None:
     different = {
         key for key in theirs if key != "restore_callback_states_from_checkpoint" and theirs[key] != ours[key]
     }
-    # the reference fills its own libraries' options in, and masks tokens that are not there
+    # the reference masks tokens that are not there
     assert different == {
-        "accelerator_config",
-        "activation_checkpointing",
-        "gradient_checkpointing",
+        "accelerator_config",  # the reference drops one of its entries
         "hub_token",
     }
 

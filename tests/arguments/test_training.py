@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from etude import IntervalStrategy, SaveStrategy, SchedulerType, TrainingArguments
+from etude.arguments.legacy import KEPT
 from etude.core.names import ParallelMode
 from tests import helpers
 
-OWN_NAMES = {"on_nonfinite"}
+OWN_NAMES = {"on_nonfinite", "learning_rates", "layerwise_lr_decay", *KEPT}
 OWN_DEFAULTS = {"restore_callback_states_from_checkpoint"}
 
 

@@ -13,6 +13,7 @@ from etude.core.names import (
     HubStrategy,
     IntervalStrategy,
     NonFinitePolicy,
+    OptimizerNames,
     SaveStrategy,
     SchedulerType,
 )
@@ -63,9 +64,13 @@ class OptimFields:
     """The optimizer."""
 
     learning_rate: float = arg(5e-5, "Highest learning rate of the schedule.")
-    optim: str = arg("adamw_torch_fused", "Name of the optimizer.")
+    optim: OptimizerNames | str = arg("adamw_torch_fused", "Name of the optimizer.")
     optim_args: str | None = arg(None, "More arguments of the optimizer: 'key=value,key=value'.")
     optim_target_modules: list[str] | str | None = arg(None, "Modules that low-rank optimizers act on.")
+    learning_rates: dict[str, float] | str | None = arg(
+        None, "Learning rates of parts of the model, by pattern of the parameters' names; JSON text allowed."
+    )
+    layerwise_lr_decay: float | None = arg(None, "Factor of the learning rate for each layer below the top.")
     weight_decay: float = arg(0.0, "Decoupled weight decay; biases and norms are exempt.")
     adam_beta1: float = arg(0.9, "Decay of Adam's first moment.")
     adam_beta2: float = arg(0.999, "Decay of Adam's second moment.")
@@ -122,6 +127,7 @@ class LoggingFields:
     log_level: str = arg("passive", "Log level of the main process.")
     log_level_replica: str = arg("warning", "Log level of the other processes.")
     disable_tqdm: bool | None = arg(None, "No progress bar; None: a bar where there is a terminal.")
+    logging_dir: str | None = arg(None, "Folder of TensorBoard's files; an argument of version 4.")
     report_to: list[str] | str | None = arg("none", "Trackers that receive the log rows.")
     run_name: str | None = arg(None, "Name of the run for trackers.")
     project: str = arg("huggingface", "Project name for trackers.")
@@ -202,7 +208,9 @@ class DistributedFields:
     fsdp: str | None = arg(None, "Shard parameters over processes.")
     fsdp_config: dict[str, Any] | str | None = arg(None, "Options of fsdp.")
     deepspeed: dict[str, Any] | str | None = arg(None, "DeepSpeed configuration.")
-    accelerator_config: dict[str, Any] | str | None = arg(None, "Options of the accelerate library.")
+    accelerator_config: Any = arg(
+        None, "accelerate's options of data loaders: a dictionary, JSON or its path."
+    )
     parallelism_config: Any = arg(None, "Tensor, context and sequence parallelism.")
     local_rank: int = arg(-1, "Accepted for launchers that pass it; the environment decides.")
 
@@ -233,6 +241,7 @@ class RunFields:
     )
     debug: str | list[str] = arg("", "Debugging aids.")
     skip_memory_metrics: bool = arg(True, "No memory figures in the metrics.")
+    overwrite_output_dir: bool = arg(False, "For scripts of version 4: the Trainer does not look at it.")
     do_train: bool = arg(False, "For scripts: the Trainer does not look at it.")
     do_eval: bool = arg(False, "For scripts; set when eval_strategy is.")
     do_predict: bool = arg(False, "For scripts: the Trainer does not look at it.")

@@ -19,12 +19,13 @@ JSON_FIELDS = (
     "activation_checkpointing_kwargs",
     "gradient_checkpointing_kwargs",
     "lr_scheduler_kwargs",
+    "learning_rates",
 )
 
 
 def parse_json_fields(args: Any) -> None:
     """Replaces JSON text in the fields that take a dictionary by that dictionary."""
-    for name in JSON_FIELDS:
+    for name in args._VALID_DICT_FIELDS:
         value = getattr(args, name)
         if not isinstance(value, str) or (
             name != "lr_scheduler_kwargs" and not value.lstrip().startswith("{")
@@ -72,12 +73,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def mask(name: str) -> str:
+    """What stands for a token in what is written."""
+    return f"<{name.upper()}>"
+
+
 def to_dict(args: Any) -> dict[str, Any]:
     """Every argument as a plain value; tokens are masked."""
     result = {f.name: plain(getattr(args, f.name)) for f in dataclasses.fields(args) if f.init}
     for name, value in result.items():
         if name.endswith("_token") and value is not None:
-            result[name] = f"<{name.upper()}>"
+            result[name] = mask(name)
     return result
 
 

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from etude.core.processes import join_processes
 from etude.core.world import World
 from etude.strategies.base import Strategy
 
@@ -52,13 +53,7 @@ class DDPStrategy(Strategy):
         self._control: dist.ProcessGroup | None = None
 
     def setup(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)
-        if not dist.is_initialized():
-            backend = self._settings.backend or ("nccl" if self.device.type == "cuda" else "gloo")
-            dist.init_process_group(
-                backend, rank=self.world.rank, world_size=self.world.size, timeout=self._settings.timeout
-            )
+        join_processes(self.world, self.device, self._settings.backend, self._settings.timeout)
         if self._control is None:
             # Python objects and flags travel on the host, so that agreeing on them never waits for the device.
             self._control = dist.new_group(backend="gloo", timeout=self._settings.timeout)
