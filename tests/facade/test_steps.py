@@ -41,18 +41,35 @@ def test_training_goes_on_in_training_mode_after_an_evaluation_under_a_wrapper(t
 
 
 def test_the_mode_is_not_walked_again_while_it_does_not_change(tmp_path: Path) -> None:
-    """A submodule that its owner has put into evaluation mode stays there."""
+    """A submodule that a callback has put into evaluation mode stays there."""
+
+    class Freeze(etude.TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            model.body[3].eval()
+
     trainer = etude.Trainer(
         helpers.DictClassifier(dropout=0.5),
         helpers.training_arguments(etude, tmp_path, max_steps=2),
         train_dataset=helpers.feature_rows(8),
+        callbacks=[Freeze()],
     )
-    frozen = next(module for module in trainer.model.modules() if isinstance(module, nn.Dropout))
-    trainer.model.train()
-    frozen.eval()
     trainer.train()
     assert trainer.model.training
-    assert not frozen.training
+    assert isinstance(trainer.model.body[3], nn.Dropout)
+    assert not trainer.model.body[3].training
+
+
+def test_a_training_begins_with_every_submodule_in_training_mode(tmp_path: Path) -> None:
+    """transformers loads models in evaluation mode, also inside of a module that says that it trains."""
+    trainer = etude.Trainer(
+        helpers.DictClassifier(dropout=0.5),
+        helpers.training_arguments(etude, tmp_path, max_steps=1),
+        train_dataset=helpers.feature_rows(8),
+    )
+    trainer.model.body.eval()
+    assert trainer.model.training
+    trainer.train()
+    assert all(module.training for module in trainer.model.modules())
 
 
 def test_a_step_outside_of_a_training_is_that_of_the_batch_alone(tmp_path: Path) -> None:

@@ -111,6 +111,16 @@ class Accumulation:
         """Goes on to the next micro-batch."""
         self._index += 1
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the micro-batch in progress completes its update; so does a single batch outside of a training."""
+        return self._index >= len(self._batches) - 1
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether the micro-batch in progress counts for nothing."""
+        return bool(self._batches) and self._index >= len(self._batches) - self._spare
+
     def count(self, batches: list[Any], device: torch.device) -> torch.Tensor | None:
         """Number of label items in `batches`, over all processes where so set; a 0-dimensional tensor, or None.
 
