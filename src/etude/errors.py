@@ -9,6 +9,7 @@
     ├── ModelOutputError (ValueError)        what the model returned cannot be used
     ├── NonFiniteError (RuntimeError)        the loss or the gradient is NaN or infinite
     ├── CheckpointError (ValueError)         a checkpoint is missing, incomplete or does not fit
+    ├── HubError (OSError)                   a model hub refused, or cannot be reached
     ├── MetricError (KeyError)               a metric that was asked for is not there
     └── MissingPackageError (ImportError)    an optional package is needed and not installed
 
@@ -74,6 +75,10 @@ class NonFiniteError(EtudeError, RuntimeError):
 
 class CheckpointError(EtudeError, ValueError):
     """A checkpoint is missing, incomplete, or does not fit the run."""
+
+
+class HubError(EtudeError, OSError):
+    """A model hub refused what was asked of it, or cannot be reached."""
 
 
 class MetricError(EtudeError, KeyError):

@@ -10,6 +10,7 @@ from typing import Any
 from etude.checkpoint import contents, files, resume
 from etude.checkpoint.weights import load_weights, save_weights
 from etude.engine import Engine
+from etude.optim.modes import weights_to_use
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,10 @@ def save_checkpoint(trainer: Any) -> None:
     if best is not None and (best == step or engine.store.path(best).is_dir()):
         state.best_model_checkpoint = str(engine.store.path(best))
     keep_callback_states(trainer)
-    engine.store.write(step, lambda staging: fill_checkpoint(trainer, staging))
+    with weights_to_use(trainer.optimizer):
+        engine.store.write(step, lambda staging: fill_checkpoint(trainer, staging))
+    if trainer.args.push_to_hub:
+        trainer._push_from_checkpoint(str(engine.store.path(step)))
     engine.store.prune(trainer.args.save_total_limit, state.best_model_checkpoint)
 
 

@@ -30,7 +30,7 @@ from etude.core.state import TrainerControl, TrainerState
 from etude.data.collators import DataCollatorWithPadding, default_data_collator
 from etude.engine import Engine
 from etude.facade.data import DataMethods
-from etude.facade.files import FileMethods
+from etude.facade.hub import HubMethods
 from etude.facade.optim import OptimizerMethods
 from etude.facade.processes import ProcessMethods
 from etude.facade.results import ResultMethods
@@ -50,7 +50,7 @@ from etude.strategies.select import select_strategy
 from etude.trackers.jsonl import LogFileCallback
 
 
-class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMethods, ProcessMethods):
+class Trainer(DataMethods, StepMethods, OptimizerMethods, HubMethods, ResultMethods, ProcessMethods):
     """Trains, evaluates and runs a PyTorch model.
 
     Args:
@@ -118,6 +118,8 @@ class Trainer(DataMethods, StepMethods, OptimizerMethods, FileMethods, ResultMet
         self.create_accelerator_and_postprocess()
         self._adopt_model(self.call_model_init() if model is None else model)
         self.callback_handler = self._build_callback_handler(as_list(callbacks))
+        if self.args.push_to_hub:
+            self.init_hf_repo()
         if self.args.should_save:
             os.makedirs(str(self.args.output_dir), exist_ok=True)
         self.control = self.callback_handler.on_init_end(self.args, self.state, self.control)

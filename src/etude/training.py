@@ -43,6 +43,7 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
     engine.run = run
     if engine.strategy.world.is_main and trainer.args.log_level not in ("warning", "error", "critical"):
         print(startup_report(facts(trainer, run, checkpoint)), file=sys.stderr, flush=True)
+    run.model.train()  # all of it: transformers loads models in evaluation mode, also those inside of others
     train_mode(trainer.optimizer)
     run.start_time = time.time()
     run.first_step = trainer.state.global_step
@@ -237,6 +238,7 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
         run.strategy.barrier()
         trainer._etude.store.keep_only(state.best_model_checkpoint)
     run.fire("on_train_end")
+    trainer._finish_current_push()
     return TrainOutput(state.global_step, train_loss, metrics)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from etude.arguments.checks import choices, intervals, learning, numbers, options
+from etude.arguments import normalise
+from etude.arguments.checks import choices, intervals, kinds, learning, numbers, options
 from etude.arguments.io import plain
 from etude.arguments.legacy import suggestion
 from etude.core.names import OptimizerNames, SchedulerType
@@ -25,7 +26,6 @@ UNSUPPORTED = (
     "enable_jit_checkpoint",
     "save_on_each_node",
     "parallelism_config",
-    "length_column_name",
     "fsdp",
     "fsdp_config",
     "deepspeed",
@@ -34,11 +34,19 @@ UNSUPPORTED = (
 # LOMO moves the weights in a backward pass of its own, and keeps its state out of checkpoints.
 OPTIMIZERS = tuple(name.value for name in OptimizerNames if not name.value.endswith("lomo"))
 SCHEDULES = tuple(name.value for name in SchedulerType)
-SAMPLING = ("random", "sequential")
+SAMPLING = ("random", "sequential", "group_by_length", "batch_rebalance")
 
 
-def check(args: Any) -> None:
-    """Applies every rule to normalised arguments."""
+def settle(args: Any) -> None:
+    """Brings arguments into their one form and applies every rule.
+
+    Raises:
+        ConfigurationError: a value or a combination cannot work.
+    """
+    normalise.plain_values(args)
+    kinds.values_of_their_kind(args)
+    normalise.members(args)
+    normalise.derived_values(args)
     for rule in RULES:
         rule(args)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def save_position(folder: Path, progress_by_rank: list[dict[str, Any]]) -> None:
 def save_arguments(folder: Path, args: Any) -> None:
     """Writes the arguments: readable, and as the reference's pickled object."""
     (folder / files.TRAINING_ARGS_JSON).write_text(args.to_json_string() + "\n", encoding="utf-8")
-    torch.save(args, folder / files.TRAINING_ARGS)
+    shared = copy.copy(args)
+    shared.hub_token = None  # the file may be shared
+    torch.save(shared, folder / files.TRAINING_ARGS)
 
 
 def is_exportable(part: Any) -> bool:

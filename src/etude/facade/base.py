@@ -10,6 +10,7 @@ from torch import nn
 from etude.arguments import TrainingArguments
 from etude.core.state import TrainerControl, TrainerState
 from etude.engine import Engine
+from etude.hub.client import PushInProgress
 from etude.memory.tracker import TrainerMemoryTracker
 
 
@@ -25,6 +26,8 @@ class TrainerAttributes:
         model_accepts_loss_kwargs: whether the model may be given `num_items_in_batch`.
         current_gradient_accumulation_steps: micro-batches of the update in progress.
         is_in_train: whether a training is in progress.
+        hub_model_id: full name of the repository that is pushed to, on the main process; None before there is one.
+        push_in_progress: the pushes that run in the background, or the last ones.
     """
 
     loss_is_scaled_for_ga: bool | None = None
@@ -58,6 +61,9 @@ class TrainerAttributes:
     current_gradient_accumulation_steps: int
     is_in_train: bool
     _signature_columns: list[str] | None
+    hub_model_id: str | None
+    push_in_progress: PushInProgress | None
     _train_batch_size: int
+    _eval_dataloaders: dict[str, Any]
     _memory_tracker: TrainerMemoryTracker
     _etude: Engine

@@ -1,0 +1,1 @@
+"""Sharing a model: its card, and pushing it to a model hub."""

@@ -1,0 +1,1 @@
+"""Do the parts in `etude.hub` keep their word?"""
