@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 import etude
+from etude import construction
 from etude.errors import EtudeError
 from tests import helpers
 
@@ -170,6 +171,15 @@ def test_a_model_without_a_head_and_a_loss_is_told_so(tmp_path: Path) -> None:
     given = {"model": bert_body(), "train_dataset": helpers.text_rows(4), "data_collator": helpers.pad_texts}
     with pytest.raises(ValueError, match="BertModel.*no head|did not return a loss"):
         new_trainer(etude, tmp_path, given).train()
+
+
+def test_a_model_that_contrasts_its_inputs_needs_no_head() -> None:
+    """transformers lists it among those without one."""
+    from transformers import CLIPConfig, CLIPModel
+
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = CLIPConfig(text_config=small, vision_config={**small, "image_size": 8, "patch_size": 8})
+    construction.has_head(CLIPModel(config), has_own_loss=False)
 
 
 def test_a_model_without_trained_parameters_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from etude.core import signature
 from etude.core.names import IntervalStrategy
 from etude.data.loader import has_length
 from etude.errors import ConfigurationError, SetupError
@@ -33,7 +34,8 @@ def has_head(model: nn.Module, has_own_loss: bool) -> None:
     """A transformers model without a head returns no loss; with a loss of the user's own that is fine."""
     if has_own_loss or not is_instance_of(model, "transformers", "PreTrainedModel"):
         return
-    if type(model).__name__ in _headless_names():
+    # among the models without a head transformers also lists CLIP and its like, which compare with each other
+    if type(model).__name__ in _headless_names() and not signature.computes_loss(model):
         raise ConfigurationError(
             f"{type(model).__name__} cannot be used as is for training: it has no head and computes no loss. Choose a "
             "class with one, such as AutoModelForSequenceClassification, or give a `compute_loss_func`."

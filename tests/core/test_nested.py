@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etude.core import nested
+from etude.errors import DataError
 from tests.properties import quick
 
 
@@ -122,6 +123,43 @@ def test_joining_numbers_makes_a_list_of_them() -> None:
     assert nested.concatenate([np.float32(1), np.array(2.0)]).tolist() == [1.0, 2.0]
 
 
+def test_lists_with_an_entry_a_sample_are_strung_together() -> None:
+    first = ([np.ones((2, 4)), np.ones((1, 4))], [{"boxes": np.zeros((3, 4))}, {"boxes": np.zeros((0, 4))}])
+    last = ([np.ones((5, 4))], [{"boxes": np.zeros((1, 4))}])
+    masks, targets = nested.concatenate([first, last], lists_of_samples=True)
+    assert [len(mask) for mask in masks] == [2, 1, 5]
+    assert [len(target["boxes"]) for target in targets] == [3, 0, 1]
+
+
+def test_lists_are_joined_entry_by_entry_until_their_length_changes() -> None:
+    """A model's list has an entry for each of its layers, as a rule, and their number does not change."""
+    layers = [np.zeros((2, 3)), np.ones((2, 3))]
+    assert [layer.shape for layer in nested.concatenate([layers, layers])] == [(4, 3), (4, 3)]
+    assert [len(item) for item in nested.concatenate([layers, layers[:1]])] == [2, 2, 2]
+
+
+def test_joining_nothing_gives_nothing() -> None:
+    assert nested.concatenate([(None, np.ones(1)), (None, np.ones(2))])[0] is None
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [np.ones((2, 3, 8, 8)), np.ones((1, 3, 9, 8))],
+        [np.ones((2, 3)), np.ones((2, 3, 4))],
+        [(np.ones(1),), (np.ones(1), np.ones(1))],
+    ],
+)
+def test_what_cannot_be_joined_is_said_with_the_way_out(parts: list[Any]) -> None:
+    with pytest.raises(DataError, match=r"cannot be joined: set `eval_do_concat_batches=False`"):
+        nested.concatenate(parts)
+
+
+def test_objects_are_left_out_of_what_is_kept() -> None:
+    kept = nested.without_objects({"logits": torch.ones(1), "cache": object(), "more": (None, 2.5, "text")})
+    assert kept == {"logits": torch.ones(1), "cache": None, "more": (None, 2.5, "text")}
+
+
 def test_joining_leaves_the_parts_alone() -> None:
     parts = [np.ones((1, 2)), np.ones((1, 4))]
     nested.concatenate(parts)
@@ -135,6 +173,9 @@ def test_joining_leaves_the_parts_alone() -> None:
         ([[], {"x": np.ones((4, 1))}], 4),
         (torch.ones(()), None),
         ({"flag": torch.ones(()), "x": torch.ones(5)}, 5),
+        ({"images": [torch.ones(3, 8, 8), torch.ones(3, 9, 7)], "targets": [{}, {}]}, 2),
+        ({"names": ["a", "b"], "x": torch.ones(5)}, 5),
+        ({"names": ["a", "b"]}, None),
         ({}, None),
         ("text", None),
     ],

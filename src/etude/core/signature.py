@@ -36,6 +36,13 @@ def label_names(model: nn.Module) -> list[str]:
     return [name for name in names if "label" in name or name in positions]
 
 
+def computes_loss(model: nn.Module) -> bool:
+    """Whether forward may come to a loss by itself: from labels, from `return_loss`, or always."""
+    inside = getattr(inspect.unwrap(type(model).forward), "__code__", None)
+    always = inside is not None and "loss" in inside.co_varnames
+    return always or any("label" in name or name == "return_loss" for name in _forward_parameters(model))
+
+
 def can_return_loss(model: nn.Module) -> bool:
     """Whether forward computes a loss without labels by default (`return_loss=True`)."""
     parameter = _forward_parameters(model).get("return_loss")

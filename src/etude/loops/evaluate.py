@@ -135,7 +135,8 @@ def _look_at(trainer: Any, model: nn.Module, inputs: Any, settings: EvaluationSe
     kept = (
         inputs[settings.main_input] if "inputs" in settings.keep and settings.main_input in inputs else None
     )
-    return Batch(size, mean, nested.to_numpy(logits), nested.to_numpy(labels), nested.to_numpy(kept))
+    predictions = nested.to_numpy(nested.without_objects(logits))
+    return Batch(size, mean, predictions, nested.to_numpy(labels), nested.to_numpy(kept))
 
 
 def interleave(shares: list[list[Any]]) -> list[Any]:
