@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import default_collate
+from transformers import GPT2LMHeadModel
 
 from tests import helpers
 
@@ -34,6 +35,7 @@ class Subject:
         collator: makes a micro-batch.
         trainer: turns the ``Trainer`` of a library into the user's own.
         options: further arguments of the trainer.
+        arguments: further training arguments.
         half_exact: whether the model itself computes its loss in fp32, whatever its weights are.
     """
 
@@ -43,6 +45,7 @@ class Subject:
     collator: Callable[[Sequence[Mapping[str, Any]]], Batch] = default_collate
     trainer: Callable[[ModuleType], Any] = lambda lib: lib.Trainer
     options: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     half_exact: bool = False
 
     def tolerance(self, dtype: torch.dtype) -> float:
@@ -130,6 +133,18 @@ def _masked_truth(model: nn.Module, batch: Batch) -> torch.Tensor:
     return token_mean(model(input_ids=batch["input_ids"]), batch["labels"])
 
 
+def smoothed_truth(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Cross-entropy with smoothed labels, as PyTorch has it."""
+    labels = batch["labels"]
+    outputs = model(**{key: value for key, value in batch.items() if key != "labels"})
+    logits = outputs["logits"]
+    if isinstance(model, GPT2LMHeadModel):
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    epsilon = SMOOTHED["label_smoothing_factor"]
+    return cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), label_smoothing=epsilon)
+
+
+SMOOTHED = {"label_smoothing_factor": 0.2}
 TAGGED = {"model": helpers.TokenTagger, "rows": helpers.tagged_rows}
 TEXT = {"model": helpers.bert_classifier, "rows": helpers.text_rows, "collator": helpers.pad_texts}
 SEQUENCES = {"model": helpers.gpt2_model, "rows": helpers.sequence_rows, "collator": helpers.pad_texts}
@@ -143,6 +158,9 @@ SUBJECTS: dict[str, Subject] = {
     "counting-compute-loss": Subject(**TAGGED, truth=_masked_truth, trainer=counting_trainer),
     "mean-loss-func": Subject(**TAGGED, truth=_masked_truth, options={"compute_loss_func": mean_loss}),
     "counting-loss-func": Subject(**TAGGED, truth=_masked_truth, options={"compute_loss_func": counted_loss}),
+    "smoothed-tagger": Subject(**TAGGED, truth=smoothed_truth, arguments=SMOOTHED),
+    "smoothed-bert": Subject(**TEXT, truth=smoothed_truth, arguments=SMOOTHED),
+    "smoothed-gpt2": Subject(**SEQUENCES, truth=smoothed_truth, arguments=SMOOTHED),
     "keyword-loss-func": Subject(**TAGGED, truth=_masked_truth, options={"compute_loss_func": keyword_loss}),
 }
 
@@ -212,6 +230,7 @@ def take_steps(
             "num_train_epochs": 1,
             "max_grad_norm": 0.0,
             "learning_rate": 0.0,
+            **subject.arguments,
             **fields,
         }
         trainer = subject.trainer(lib)(

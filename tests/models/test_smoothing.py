@@ -8,6 +8,7 @@ from transformers.trainer_pt_utils import LabelSmoother as ReferenceSmoother
 
 from etude.errors import ModelOutputError
 from etude.models.smoothing import LabelSmoother
+from tests.properties import quick
 
 
 def sample(rows: int, length: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,6 +20,7 @@ def sample(rows: int, length: int, classes: int, seed: int) -> tuple[torch.Tenso
     return logits, labels
 
 
+@quick
 @given(
     rows=st.integers(1, 4),
     length=st.integers(2, 6),

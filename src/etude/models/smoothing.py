@@ -49,9 +49,8 @@ class LabelSmoother:
         valid = labels != self.ignore_index
         # an ignored label is no index: any class will do in its place
         of_label = surprise.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-        of_any = (
-            surprise.sum(dim=-1, dtype=torch.float32) / logits.shape[-1]
-        )  # a sum of float16 would overflow
+        wide = torch.promote_types(surprise.dtype, torch.float32)  # a sum of float16 would overflow
+        of_any = surprise.sum(dim=-1, dtype=wide) / logits.shape[-1]
         total = torch.stack([part.masked_fill(~valid, 0.0).sum() for part in (of_label, of_any)])
         items = valid.sum() if num_items_in_batch is None else num_items_in_batch
         if isinstance(items, torch.Tensor):
