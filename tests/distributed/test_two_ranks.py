@@ -66,6 +66,25 @@ def test_ranks_hold_the_same_weights(ranks: list[Found]) -> None:
         helpers.assert_identical(ranks[1][key]["weights"], ranks[0][key]["weights"])
 
 
+def test_tokens_of_all_ranks_are_counted(ranks: list[Found], tmp_path: Path) -> None:
+    """Each row says how many tokens all ranks have seen, as one process counts them."""
+    alone = workloads.train(
+        tmp_path, model=workloads.Counted, include_num_input_tokens_seen="all", **workloads.cut(1, 1)
+    )
+    seen = [[row["num_input_tokens_seen"] for row in found["rows"]] for found in (ranks[0]["counted"], alone)]
+    assert seen[0] == seen[1]
+    assert seen[0][-1] == 2 * 33 * helpers.NUM_FEATURES
+
+
+@pytest.mark.parametrize("size", workloads.EVALUATED_SIZES)
+def test_metrics_by_batch_see_every_sample_once(size: int, ranks: list[Found], tmp_path: Path) -> None:
+    """On each rank the same metrics as one process has."""
+    alone = workloads.evaluate_by_batch(tmp_path, size)
+    assert alone["eval_seen"] == size
+    for rank in ranks:
+        assert rank["by_batch"][size] == pytest.approx(alone, rel=1e-6)
+
+
 def test_resumed_run_equals_the_uninterrupted_run(ranks: list[Found]) -> None:
     """With dropout, broken off in the middle of an epoch: bit for bit, on each rank."""
     for rank in ranks:

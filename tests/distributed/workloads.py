@@ -32,6 +32,9 @@ TRAINING: dict[str, Any] = {
 }
 
 
+EVALUATED_SIZES = (1, 7, 19)
+
+
 class InterruptedRunError(Exception):
     """What breaks a run off."""
 
@@ -65,6 +68,7 @@ def build(
     model: Callable[[], nn.Module] = helpers.DictClassifier,
     callbacks: Sequence[Any] = (),
     collator: Any = default_collate,
+    compute_metrics: Any = helpers.accuracy,
     **fields: Any,
 ) -> Any:
     """A trainer with the same weights everywhere."""
@@ -75,7 +79,7 @@ def build(
             args=helpers.training_arguments(lib, folder, **fields),
             train_dataset=rows,
             eval_dataset=helpers.feature_rows(19, seed=8),
-            compute_metrics=helpers.accuracy,
+            compute_metrics=compute_metrics,
             callbacks=list(callbacks),
             data_collator=collator,
         )
@@ -96,6 +100,30 @@ def train(folder: Path, resume: bool | str | None = None, **options: Any) -> dic
 def with_dropout() -> nn.Module:
     """A model that draws random numbers."""
     return helpers.DictClassifier(dropout=0.2)
+
+
+class Counted(helpers.DictClassifier):
+    """A model whose features count as tokens."""
+
+    main_input_name = "features"
+
+
+class BatchAccuracy:
+    """Counts right answers batch by batch."""
+
+    def __init__(self) -> None:
+        self.right: list[bool] = []
+
+    def __call__(self, prediction: Any, compute_result: bool) -> dict[str, float]:
+        self.right += (prediction.predictions.argmax(-1) == prediction.label_ids).tolist()
+        return {"accuracy": sum(self.right) / len(self.right), "seen": len(self.right)} if compute_result else {}
+
+
+def evaluate_by_batch(folder: Path, size: int) -> dict[str, float]:
+    """Metrics of ``size`` samples, computed batch by batch."""
+    trainer = build(folder, helpers.feature_rows(8), batch_eval_metrics=True, compute_metrics=BatchAccuracy())
+    metrics = trainer.evaluate(helpers.feature_rows(size, seed=8))
+    return {name: metrics[name] for name in ("eval_loss", "eval_accuracy", "eval_seen")}
 
 
 class ReadRows(helpers.Rows):
@@ -163,6 +191,10 @@ def run_training_suite(folder: Path) -> None:
     except InterruptedRunError:
         found["interrupted"] = True
     found["resumed"] = train(folder / "broken", resume=True, model=with_dropout, **cut(2, 2))
+    found["counted"] = train(
+        folder / "counted", model=Counted, include_num_input_tokens_seen="all", **cut(2, 2)
+    )
+    found["by_batch"] = {size: evaluate_by_batch(folder / "by-batch", size) for size in EVALUATED_SIZES}
     found["reductions"] = {windows: count_reductions(folder / "reduced", windows) for windows in (1, 2, 4)}
     torch.save(found, folder / f"found-{rank()}.pt")
 

@@ -34,7 +34,7 @@ def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
         with run.strategy.synchronize(run.model, last):
             losses.append(hooks.training_step(run.model, inputs, num_items))
         run.progress.flops += hooks.floating_point_ops(inputs)
-        if run.tokens is not None:
+        if run.tokens is not None and index <= len(batches) - spare:
             hooks._track_num_input_tokens(inputs)
         run.accumulation.advance()
         run.progress.micro_steps += 1

@@ -118,6 +118,7 @@ def due(run: Run) -> None:
         log_training(run)
     if hooks.control.should_evaluate:
         run.guard.settle()
+        hooks.store_flos()
         metrics = hooks._evaluate(None, run.settings.ignore_keys)
         is_best = hooks._determine_best_metric(metrics=metrics, trial=None)
         if run.settings.save_best:
