@@ -129,7 +129,7 @@ OTHER = {
     "torch_compile_backend": "inductor", "torch_compile_mode": "default", "liger_kernel_config": {"rope": True},
     "label_smoothing_factor": 0.1, "neftune_noise_alpha": 5.0, "torch_empty_cache_steps": 10,
     "include_num_input_tokens_seen": "all", "project": "mine", "trackio_space_id": "a/b", "trackio_bucket_id": "a/b",
-    "trackio_static_space_id": "a/b", 
+    "trackio_static_space_id": "a/b",
     "accelerator_config": {"split_batches": True},
     "parallelism_config": {"tp": 2}, "fsdp": "full_shard", "fsdp_config": {"min_num_params": 1}, "deepspeed": {"a": 1},
     "debug": "underflow_overflow",

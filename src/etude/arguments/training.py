@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from etude.arguments import fields as groups
-from etude.arguments import io, legacy, normalise, rules
+from etude.arguments import io, legacy, rules
 from etude.arguments.accelerate import AccelerateArguments
-from etude.arguments.checks import kinds
+from etude.arguments.builders import Builders
 from etude.arguments.place import Place
 
 
@@ -48,6 +48,7 @@ class TrainingArguments(
     groups.ScheduleFields,
     groups.BatchFields,
     groups.OutputFields,
+    Builders,
     Place,
     AccelerateArguments,
     metaclass=_CheckedNames,
@@ -63,11 +64,7 @@ class TrainingArguments(
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*io.JSON_FIELDS]
 
     def __post_init__(self) -> None:
-        normalise.plain_values(self)
-        kinds.values_of_their_kind(self)
-        normalise.members(self)
-        normalise.derived_values(self)
-        rules.check(self)
+        rules.settle(self)
 
     def __getattr__(self, name: str) -> Any:  # only asked for names that are not there
         return legacy.read_older(self, name)
