@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "BatchRebalanceSampler": "etude.data.rebalance",
     "CallbackHandler": "etude.core.events",
     "DataCollatorForLanguageModeling": "etude.data.collators",
     "DataCollatorForMultipleChoice": "etude.data.collators",
@@ -22,6 +23,8 @@ _PUBLIC = {
     "DebugOption": "etude.core.names",
     "DefaultDataCollator": "etude.data.collators",
     "DefaultFlowCallback": "etude.callbacks.flow",
+    "DistributedLengthGroupedSampler": "etude.data.grouping",
+    "DistributedSamplerWithLoop": "etude.data.divided",
     "EarlyStoppingCallback": "etude.callbacks.early_stopping",
     "EvalLoopOutput": "etude.core.outputs",
     "EvalPrediction": "etude.core.outputs",
@@ -29,6 +32,8 @@ _PUBLIC = {
     "ExportableState": "etude.core.state",
     "HubStrategy": "etude.core.names",
     "IntervalStrategy": "etude.core.names",
+    "IterableDatasetShard": "etude.data.divided",
+    "LengthGroupedSampler": "etude.data.grouping",
     "OPTIMIZER_NAME": "etude.utilities",
     "OptimizerNames": "etude.core.names",
     "PREFIX_CHECKPOINT_DIR": "etude.utilities",
@@ -43,6 +48,7 @@ _PUBLIC = {
     "SchedulerType": "etude.core.names",
     "Seq2SeqTrainer": "etude.seq2seq",
     "Seq2SeqTrainingArguments": "etude.arguments.seq2seq",
+    "ShardSampler": "etude.data.divided",
     "TRAINER_STATE_NAME": "etude.utilities",
     "TRAINING_ARGS_NAME": "etude.utilities",
     "TrainOutput": "etude.core.outputs",
@@ -58,6 +64,7 @@ _PUBLIC = {
     "enable_full_determinism": "etude.core.rng",
     "find_batch_size": "etude.utilities",
     "get_last_checkpoint": "etude.checkpoint.store",
+    "get_length_grouped_indices": "etude.data.grouping",
     "get_model_param_count": "etude.utilities",
     "get_parameter_names": "etude.utilities",
     "has_length": "etude.data.loader",
@@ -118,7 +125,14 @@ if TYPE_CHECKING:
     from etude.data.collators import DataCollatorWithPadding as DataCollatorWithPadding
     from etude.data.collators import DefaultDataCollator as DefaultDataCollator
     from etude.data.collators import default_data_collator as default_data_collator
+    from etude.data.divided import DistributedSamplerWithLoop as DistributedSamplerWithLoop
+    from etude.data.divided import IterableDatasetShard as IterableDatasetShard
+    from etude.data.divided import ShardSampler as ShardSampler
+    from etude.data.grouping import DistributedLengthGroupedSampler as DistributedLengthGroupedSampler
+    from etude.data.grouping import LengthGroupedSampler as LengthGroupedSampler
+    from etude.data.grouping import get_length_grouped_indices as get_length_grouped_indices
     from etude.data.loader import has_length as has_length
+    from etude.data.rebalance import BatchRebalanceSampler as BatchRebalanceSampler
     from etude.memory.tracker import TrainerMemoryTracker as TrainerMemoryTracker
     from etude.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
     from etude.trainer import Trainer as Trainer
