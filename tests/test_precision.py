@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from etude.precision import AutocastPrecision, Precision, ScaledPrecision, select_precision
+from etude.errors import ConfigurationError
+from etude.precision import (
+    AutocastPrecision,
+    Precision,
+    ScaledPrecision,
+    float32_matmul,
+    select_precision,
+    select_tf32,
+)
 from tests import helpers
 
 CPU = torch.device("cpu")
@@ -187,3 +195,35 @@ def test_the_arguments_choose(bf16: bool, fp16: bool, kind: type, name: str) -> 
     assert type(precision) is kind
     assert precision.name == name
     assert precision.overflow_is_normal is fp16
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(ConfigurationError, match=r"tf32=True.*Ampere"):
+        select_tf32(True, compiled=False, reduced=False, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("asked", "compiled", "reduced", "available", "expected"),
+    [
+        (None, True, False, True, True),
+        (None, True, True, True, None),
+        (None, True, False, False, None),
+        (None, False, False, True, None),
+        (False, True, False, True, False),
+        (True, False, False, True, True),
+    ],
+)
+def test_compiled_float32_models_use_tf32_unless_told_not_to(
+    monkeypatch, asked, compiled, reduced, available, expected
+):
+    monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: available)
+    assert select_tf32(asked, compiled, reduced, torch.device("cuda")) is expected
+
+
+@pytest.mark.parametrize(("asked", "inside"), [(True, "tf32"), (False, "ieee")])
+def test_tf32_is_set_while_it_lasts(asked, inside):
+    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    with float32_matmul(asked):
+        assert torch.backends.cuda.matmul.fp32_precision == inside
+        assert torch.backends.cudnn.conv.fp32_precision == inside
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == before
