@@ -1,8 +1,8 @@
 """accelerate's state of the process, for code that asks accelerate itself about it.
 
-The Trainer does not use it. But functions of accelerate (its logger, `broadcast_object_list`, `set_seed`) read one state
-of the whole process, which transformers sets up when arguments are built; so it is done here, after etude has joined
-the processes, with etude's device and precision.
+The Trainer does not use it. But functions of accelerate (its logger, `broadcast_object_list`, `set_seed`) read one
+state of the whole process, which transformers sets up when arguments are built; so it is done here, after etude has
+joined the processes, with etude's device and precision.
 """
 
 from __future__ import annotations

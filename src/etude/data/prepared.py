@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, RandomSampler, Sampler
+from torch.utils.data import DataLoader, RandomSampler
 
 from etude.core import nested
 from etude.core.world import World
 from etude.data.loader import is_iterable
-from etude.data.samplers import EveryNth, GlobalBatchSampler, Skipping
+from etude.data.samplers import StepBatches
 from etude.data.shards import RankShard
 
 # What a loader is made of, besides the data set and the order of its batches.
@@ -52,16 +52,30 @@ class ReseededSampler(RandomSampler):
         return super().__iter__()
 
 
-class RankBatches(EveryNth):
-    """Every `world_size`-th batch of a batch sampler, with the length of the process that has most of them."""
+class SharedBatches(StepBatches):
+    """This process's batches out of a user's batch sampler: every `world_size`-th.
 
-    def __len__(self) -> int:
-        return -(-len(self.batches) // self.world_size)  # type: ignore[arg-type]
+    The length is that of the process that has most of them.
+    """
+
+    def __init__(self, batches: Any, rank: int, world_size: int) -> None:
+        super().__init__(rank)
+        self.batch_sampler = batches
+        self.world_size = world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Passes the epoch on to the batch sampler."""
-        if hasattr(self.batches, "set_epoch"):
-            self.batches.set_epoch(epoch)
+        """Chooses the epoch, here and in the batch sampler."""
+        super().set_epoch(epoch)
+        parts: list[Any] = [self.batch_sampler, getattr(self.batch_sampler, "sampler", None)]
+        for part in parts:
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.batch_sampler) // self.world_size)
+
+    def batches_from(self, step: int) -> Iterator[list[int]]:
+        return islice(iter(self.batch_sampler), self.rank + step * self.world_size, None, self.world_size)
 
 
 class PreparedLoader(DataLoader[Any]):
@@ -85,19 +99,17 @@ class PreparedLoader(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Tells the samplers and the data set which epoch comes."""
         self._epoch = epoch
-        batches: Any = self.batch_sampler
-        parts: list[Any] = [batches, getattr(batches, "batches", None)]
-        for part in [*parts, *[getattr(p, "sampler", None) for p in parts], self.sampler, self.dataset]:
+        parts: list[Any] = [self.batch_sampler, self.sampler, self.dataset]
+        for part in parts:
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
 
     def batches_from(self, step: int) -> Iterator[Any]:
         """The batches of the current epoch from `step` on, on the host, none repeated."""
-        if step == 0:
+        if isinstance(self.batch_sampler, SharedBatches):
+            self.batch_sampler.seek(step)
             return super().__iter__()
-        if self.batch_sampler is None or is_iterable(self.dataset):
-            return islice(super().__iter__(), step, None)
-        return iter(_like(self, self.dataset, batch_sampler=Skipping(self.batch_sampler, step)))
+        return islice(super().__iter__(), step, None)
 
     def __iter__(self) -> Any:
         first, given = None, 0
@@ -128,7 +140,7 @@ def prepared(
         even: give every process the same number of batches where somebody iterates over the loader.
     """
     batches = loader.batch_sampler
-    if isinstance(loader, PreparedLoader) or isinstance(batches, (GlobalBatchSampler, EveryNth)):
+    if isinstance(loader, PreparedLoader) or isinstance(batches, StepBatches):
         return loader
     places: dict[str, Any] = {"device": device, "even": even and world.size > 1}
     if is_iterable(loader.dataset):
@@ -138,10 +150,11 @@ def prepared(
         shape: dict[str, Any] = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
         return PreparedLoader(dataset, **places, **shape, **_options(loader))
     if batches is None:  # the sampler gives the indices of whole batches, or batches are single samples
-        order = _share(loader.sampler, world)
+        order = SharedBatches(loader.sampler, world.rank, world.size)
         return PreparedLoader(loader.dataset, **places, sampler=order, batch_size=None, **_options(loader))
     _reseed(batches, seed)
-    return PreparedLoader(loader.dataset, **places, batch_sampler=_share(batches, world), **_options(loader))
+    own = SharedBatches(batches, world.rank, world.size)
+    return PreparedLoader(loader.dataset, **places, batch_sampler=own, **_options(loader))
 
 
 def _reseed(batches: Any, seed: int) -> None:
@@ -151,13 +164,5 @@ def _reseed(batches: Any, seed: int) -> None:
         batches.sampler = ReseededSampler(sampler, seed)
 
 
-def _share(batches: Any, world: World) -> Any:
-    return batches if world.size == 1 else RankBatches(batches, world.rank, world.size)
-
-
 def _options(loader: DataLoader[Any]) -> dict[str, Any]:
     return {name: getattr(loader, name) for name in _OPTIONS}
-
-
-def _like(loader: DataLoader[Any], dataset: Any, batch_sampler: Sampler[list[int]]) -> DataLoader[Any]:
-    return DataLoader(dataset, batch_sampler=batch_sampler, **_options(loader))

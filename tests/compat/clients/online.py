@@ -33,7 +33,7 @@ def _options(folder: Path) -> dict[str, Any]:
 def grpo(folder: Path) -> Any:
     """Group-relative policy optimisation."""
     trainer = GRPOTrainer(
-        model=toys.language_model(),
+        model=toys.language_model_folder(folder / "start"),
         reward_funcs=_shortness,
         args=GRPOConfig(**_options(folder), gradient_checkpointing=False),
         train_dataset=_prompts(),
@@ -46,7 +46,7 @@ def grpo(folder: Path) -> Any:
 def rloo(folder: Path) -> Any:
     """Reinforcement with a leave-one-out baseline."""
     trainer = RLOOTrainer(
-        model=toys.language_model(),
+        model=toys.language_model_folder(folder / "start"),
         reward_funcs=_shortness,
         args=RLOOConfig(**_options(folder), gradient_checkpointing=False),
         train_dataset=_prompts(),

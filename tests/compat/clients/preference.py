@@ -117,6 +117,7 @@ def kto(folder: Path) -> Any:
     }
     trainer = KTOTrainer(
         model=toys.language_model(),
+        ref_model=toys.language_model(),
         args=KTOConfig(**toys.options(folder), gradient_checkpointing=False),
         train_dataset=Dataset.from_dict(rows),
         processing_class=toys.tokenizer(),

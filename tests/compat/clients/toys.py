@@ -108,6 +108,13 @@ def language_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(_llama())
 
 
+def language_model_folder(folder: Path) -> str:
+    """The same and its tokenizer, saved."""
+    language_model().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
 def reward_model() -> LlamaForSequenceClassification:
     """A one-layer model with one score."""
     torch.manual_seed(0)
