@@ -51,9 +51,10 @@ def create_repository(name: str, token: str | None, private: bool | None, revisi
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says in one line, with a full stop."""
+    """What an error, and the error that caused it, say in one line, with a full stop."""
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return said if said.endswith(".") else f"{said}."
+    said = said if said.endswith(".") else f"{said}."
+    return said if error.__cause__ is None else f"{said} {first_line(error.__cause__)}"
 
 
 class PushInProgress:
