@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -28,6 +29,7 @@ class Engine:
         counts_label_shift: whether the model's loss leaves out the first label of each sequence.
         operations: floating-point operations for one element of the main input; None until it is asked for.
         told_columns: which data sets' left-out columns have been told.
+        kept_loaders: what the loaders that are kept between evaluations were made from, by name.
         created_scheduler: whether the Trainer made the schedule itself, and makes a new one for each training.
     """
 
@@ -42,6 +44,7 @@ class Engine:
     operations: int | None = None
     created_scheduler: bool = False
     told_columns: set[str] = field(default_factory=set)
+    kept_loaders: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @contextmanager
     def running(self, model: nn.Module) -> Iterator[None]:

@@ -66,7 +66,7 @@ def own_loader(dataset: Any, rank: int = 0, size: int = 1, sampler: Any = None, 
 def evaluation_loader(dataset: Any, rank: int = 0, size: int = 1) -> Any:
     return loading.eval_loader(
         dataset, None if isinstance(dataset, IterableDataset) else SequentialSampler(dataset), list,
-        batch_size=2, world=World(rank, rank, size), settings=LoaderSettings(),
+        batch_size=2, seed=3, world=World(rank, rank, size), settings=LoaderSettings(),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from etude.core.signature import base_model
 from etude.errors import DataError
 from etude.optional import is_instance_of
 
@@ -20,9 +21,10 @@ LABEL_COLUMNS = ("label", "label_ids")  # collators turn these into "labels"
 def wanted_columns(model: nn.Module, label_names: list[str]) -> list[str] | None:
     """Columns that the model's forward takes, and those of labels; None where it takes any (`**kwargs`, `*args` only).
 
-    A forward with named parameters *and* `**kwargs` is judged by its names, as in the reference.
+    A forward with named parameters *and* `**kwargs` is judged by its names, as in the reference; that of a compiled
+    model, or one with adapters, by the names of the model inside.
     """
-    parameters = inspect.signature(model.forward).parameters.values()
+    parameters = inspect.signature(base_model(model).forward).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     if not named:
         return None
@@ -50,16 +52,20 @@ def without_unused_columns(dataset: Any, wanted: list[str], what: str, tell: boo
     if not ignored:
         return dataset
     if len(ignored) == len(dataset.column_names):
-        raise DataError(
-            f"No column of the {what} set is taken by the model: it has {', '.join(ignored)}, the "
-            f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them "
-            "in a data collator."
-        )
+        raise _nothing_left(what, ignored, wanted)
     if tell:
         logger.warning(
             "Columns of the %s set that the model does not take are left out: %s.", what, ", ".join(ignored)
         )
     return dataset.remove_columns(ignored)
+
+
+def _nothing_left(what: str, ignored: list[str], wanted: list[str]) -> DataError:
+    return DataError(
+        f"No column of the {what} set is taken by the model: it has {', '.join(ignored)}, the "
+        f"model takes {', '.join(wanted)}. Rename the columns, or set `remove_unused_columns=False` and use them "
+        "in a data collator."
+    )
 
 
 class RemoveColumnsCollator:
@@ -80,11 +86,14 @@ class RemoveColumnsCollator:
     def _only_wanted(self, feature: Any) -> Any:
         if not isinstance(feature, Mapping):
             return feature
-        if feature.keys() <= self._wanted:
+        names = feature.keys()  # not `for name in feature`, which walks the rows of a TensorDict
+        if self._wanted.issuperset(names):
             return feature
+        ignored = [name for name in names if name not in self._wanted]
+        if len(ignored) == len(names):
+            raise _nothing_left(self._what, ignored, self.signature_columns)
         if not self._told:
             self._told = True
-            ignored = [name for name in feature if name not in self._wanted]
             logger.warning(
                 "Columns of the %s set that the model does not take: %s.", self._what, ", ".join(ignored)
             )

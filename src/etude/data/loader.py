@@ -13,7 +13,8 @@ from torch.utils.data.distributed import DistributedSampler
 
 from etude.core.rng import worker_seed
 from etude.core.world import World
-from etude.data.samplers import EpochSampler, EveryNth, GlobalBatchSampler, Skipping
+from etude.data.divided import IterableDatasetShard
+from etude.data.samplers import EpochSampler, EvaluationBatches, GlobalBatchSampler, Skipping, StepBatches
 from etude.data.shards import RankShard, SeededDataset
 from etude.errors import DataError
 
@@ -69,40 +70,52 @@ def train_loader(
     """
     options = {"collate_fn": collate_fn, "worker_init_fn": _init_worker, **settings.options()}
     if is_iterable(dataset):
-        if world.size > 1:
+        if world.size > 1 and not isinstance(dataset, IterableDatasetShard):
             dataset = RankShard(dataset, batch_size, drop_last, world.rank, world.size)
         return DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, **options)
     if isinstance(sampler, BatchSampler):
         return DataLoader(dataset, batch_sampler=sampler, **options)
-    divided = isinstance(sampler, DistributedSampler)
-    batches = GlobalBatchSampler(
-        reseeded(sampler, seed),
-        batch_size,
-        drop_last,
-        rank=0 if divided else world.rank,
-        world_size=1 if divided else world.size,
-        seed=seed if settings.num_workers else None,
-    )
-    return DataLoader(
-        SeededDataset(dataset) if settings.num_workers else dataset, batch_sampler=batches, **options
-    )
+    if isinstance(sampler, StepBatches):
+        batches = sampler
+    else:
+        divided = isinstance(sampler, DistributedSampler)
+        rank, size = (0, 1) if divided else (world.rank, world.size)
+        batches = GlobalBatchSampler(reseeded(sampler, seed), batch_size, drop_last, rank, size)
+    return _of_steps(dataset, batches, seed, options)
 
 
 def eval_loader(
-    dataset: Any, sampler: Any, collate_fn: Any, *, batch_size: int, world: World, settings: LoaderSettings
+    dataset: Any,
+    sampler: Any,
+    collate_fn: Any,
+    *,
+    batch_size: int,
+    seed: int,
+    world: World,
+    settings: LoaderSettings,
 ) -> DataLoader[Any]:
     """A loader of this process's share of a data set that is only looked at: every sample once, in order.
 
     Process r of w gets the batches r, r + w, r + 2w ... of a run with one process.
+
+    Args:
+        sampler: the order of a map-style data set, the same on every process.
+        seed: seed of what loading processes draw, the same in every evaluation.
     """
     options = {"collate_fn": collate_fn, **settings.options(), "generator": torch.Generator()}
     if is_iterable(dataset):
         if world.size > 1:
             dataset = RankShard(dataset, batch_size, False, world.rank, world.size)
         return DataLoader(dataset, batch_size=batch_size, **options)
-    batches: Sampler[list[int]] = BatchSampler(sampler, batch_size, drop_last=False)
-    if world.size > 1:
-        batches = EveryNth(batches, world.rank, world.size)
+    batches = EvaluationBatches(sampler, batch_size, world.rank, world.size)
+    return _of_steps(dataset, batches, seed, options)
+
+
+def _of_steps(dataset: Any, batches: StepBatches, seed: int, options: dict[str, Any]) -> DataLoader[Any]:
+    """A loader of these batches; what loading processes draw depends on a batch's place and not on when they start."""
+    if options["num_workers"]:
+        batches.batch_seed = seed
+        dataset = SeededDataset(dataset)
     return DataLoader(dataset, batch_sampler=batches, **options)
 
 
@@ -138,10 +151,12 @@ def start_at(loader: Any, step: int) -> Iterator[Any]:
     Etude's own loaders begin there at once. A user's map-style DataLoader walks its batch sampler and reads no data;
     anything else has to be read and thrown away, which is said.
     """
+    if hasattr(loader, "batches_from"):  # a prepared loader of the user's
+        return iter(loader.batches_from(step))
     if step == 0:
         return iter(loader)
     batches = getattr(loader, "batch_sampler", None)
-    if isinstance(batches, GlobalBatchSampler):
+    if isinstance(batches, StepBatches):
         batches.seek(step)
         return iter(loader)
     if type(loader) is DataLoader and batches is not None and not is_iterable(loader.dataset):
@@ -159,7 +174,7 @@ def start_at(loader: Any, step: int) -> Iterator[Any]:
 def samples_of(loader: Any, start: int, stop: int) -> list[int] | None:
     """Data set indices that this process reads in those steps of the current epoch, where they can be told."""
     batches = getattr(loader, "batch_sampler", None)
-    return batches.indices(start, stop) if isinstance(batches, GlobalBatchSampler) else None
+    return batches.indices(start, stop) if isinstance(batches, StepBatches) else None
 
 
 def any_batch(loader: Any) -> Any:

@@ -16,7 +16,24 @@ from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from etude.core.rng import seed_for
 
 
-class EpochSampler(RandomSampler):
+class EpochOrder:
+    """An order of samples that is a function of the epoch: mixed into a sampler, it makes any position reachable."""
+
+    epoch: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def order(self) -> torch.Tensor:
+        """Indices of the whole epoch, shape [samples]."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order().tolist())
+
+
+class EpochSampler(EpochOrder, RandomSampler):
     """A new permutation of the data set for every epoch, which is a function of the seed and the epoch.
 
     Args:
@@ -28,20 +45,12 @@ class EpochSampler(RandomSampler):
     def __init__(self, data_source: Sized, seed: int) -> None:
         super().__init__(data_source)
         self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order the next iteration gives."""
-        self.epoch = epoch
 
     def order(self) -> torch.Tensor:
         """Indices of the whole epoch, shape [samples]."""
         return torch.randperm(
             len(self.data_source), generator=torch.Generator().manual_seed(self.seed + self.epoch)
         )
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order().tolist())
 
 
 class SeededBatch(list[int]):
@@ -54,12 +63,61 @@ class SeededBatch(list[int]):
     seed: int = 0
 
 
-class GlobalBatchSampler(Sampler[list[int]]):
+class StepBatches(Sampler[list[int]]):
+    """The batches of one process, step by step, from any step on.
+
+    Subclasses say in `batches_from` what they are. A process that has none in the last step gets one batch less than
+    `len`.
+
+    Attributes:
+        rank: the process.
+        epoch: the epoch that iterations give.
+        batch_seed: where given, batches carry a seed of their own (for loading processes).
+    """
+
+    def __init__(self, rank: int = 0, batch_seed: int | None = None) -> None:
+        self.rank = rank
+        self.epoch = 0
+        self.batch_seed = batch_seed
+        self._start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch, and goes back to its start."""
+        self.epoch = epoch
+        self._start = 0
+
+    def seek(self, step: int) -> None:
+        """Lets iterations of this epoch begin at that step."""
+        self._start = step
+
+    def batches_from(self, step: int) -> Iterator[list[int]]:
+        """The batch of this process in each step of the epoch from `step` on; empty where it has none."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step, samples in enumerate(self.batches_from(self._start), start=self._start):
+            if samples:
+                yield self._seeded(samples, step)
+
+    def indices(self, start: int, stop: int) -> list[int]:
+        """Samples of this process in the steps from `start` to `stop` of the current epoch."""
+        steps = islice(self.batches_from(start), stop - start)
+        return [index for samples in steps for index in samples]
+
+    def _seeded(self, samples: list[int], step: int) -> list[int]:
+        if self.batch_seed is None:
+            return samples
+        batch = SeededBatch(samples)
+        batch.seed = seed_for(self.batch_seed, self.epoch, step, self.rank)
+        return batch
+
+
+class GlobalBatchSampler(StepBatches):
     """The batches of one process, cut out of the global order.
 
     Each step takes the next `batch_size * world_size` samples of the order; every process gets an equal, contiguous
     slice. The samples left over at the end are divided as evenly as they can be: nothing is repeated, and a process
-    may get nothing (then it yields one batch less than `len`).
+    may get nothing.
 
     Args:
         sampler: the global order, the same on every process.
@@ -78,70 +136,83 @@ class GlobalBatchSampler(Sampler[list[int]]):
         world_size: int = 1,
         seed: int | None = None,
     ) -> None:
+        super().__init__(rank, seed)
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
-        self.rank = rank
         self.world_size = world_size
-        self.seed = seed
-        self.epoch = 0
-        self._start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch, here and in the order, and goes back to its start."""
-        self.epoch = epoch
-        self._start = 0
+        super().set_epoch(epoch)
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)
-
-    def seek(self, step: int) -> None:
-        """Lets iterations of this epoch begin at that step."""
-        self._start = step
 
     def __len__(self) -> int:
         group = self.batch_size * self.world_size
         size = len(self.sampler)  # type: ignore[arg-type]
         return size // group if self.drop_last else -(-size // group)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for step, samples in enumerate(self._groups(self._start), start=self._start):
-            mine = self._slice(samples)
-            if mine:
-                yield self._seeded(mine, step)
-
-    def indices(self, start: int, stop: int) -> list[int]:
-        """Samples of this process in the steps from `start` to `stop` of the current epoch."""
-        groups = islice(self._groups(start), stop - start)
-        return [index for samples in groups for index in self._slice(samples)]
+    def batches_from(self, step: int) -> Iterator[list[int]]:
+        for samples in self._groups(step):
+            share = len(samples) / self.world_size
+            yield samples[round(self.rank * share) : round((self.rank + 1) * share)]
 
     def _groups(self, start: int) -> Iterator[list[int]]:
         """The samples of all processes, step by step."""
         group = self.batch_size * self.world_size
-        order = self._whole_order()
-        if order is not None:
-            chunks = _chunks(order[start * group :], group)
-        else:  # a user's own sampler can only be walked
-            walk = islice(iter(self.sampler), start * group, None)
-            chunks = iter(lambda: list(islice(walk, group)), [])
-        for samples in chunks:
+        for samples in chunks_from(self.sampler, start * group, group):
             if len(samples) == group or not self.drop_last:
                 yield samples
 
-    def _whole_order(self) -> torch.Tensor | None:
-        if isinstance(self.sampler, EpochSampler):
-            return self.sampler.order()
-        return torch.arange(len(self.sampler)) if isinstance(self.sampler, SequentialSampler) else None
 
-    def _slice(self, samples: list[int]) -> list[int]:
-        share = len(samples) / self.world_size
-        return samples[round(self.rank * share) : round((self.rank + 1) * share)]
+class EvaluationBatches(StepBatches):
+    """The batches of one process in an evaluation: of those that a single process would get, every `world_size`-th.
 
-    def _seeded(self, samples: list[int], step: int) -> list[int]:
-        if self.seed is None:
-            return samples
-        batch = SeededBatch(samples)
-        batch.seed = seed_for(self.seed, self.epoch, step, self.rank)
-        return batch
+    Args:
+        sampler: the order of the samples, the same on every process.
+        batch_size: samples of one batch.
+        rank, world_size: the place of this process.
+        seed: where given, batches carry a seed of their own (for loading processes).
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler[int],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(rank, seed)
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        total = -(-len(self.sampler) // self.batch_size)  # type: ignore[arg-type]
+        return max(0, -(-(total - self.rank) // self.world_size))
+
+    def batches_from(self, step: int) -> Iterator[list[int]]:
+        first = self.rank + step * self.world_size
+        return islice(
+            chunks_from(self.sampler, first * self.batch_size, self.batch_size), 0, None, self.world_size
+        )
+
+
+def chunks_from(sampler: Sampler[int], start: int, size: int) -> Iterator[list[int]]:
+    """The indices that `sampler` gives, from position `start` on, in lists of `size`."""
+    order = _whole_order(sampler)
+    if order is not None:
+        return _chunks(order[start:], size)
+    walk = islice(iter(sampler), start, None)  # a user's own sampler can only be walked
+    return iter(lambda: list(islice(walk, size)), [])
+
+
+def _whole_order(sampler: Sampler[int]) -> torch.Tensor | None:
+    if isinstance(sampler, EpochOrder):
+        return sampler.order()
+    return torch.arange(len(sampler)) if type(sampler) is SequentialSampler else None
 
 
 def _chunks(order: torch.Tensor, size: int) -> Iterator[list[int]]:

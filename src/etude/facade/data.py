@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from torch.utils.data import DataLoader, SequentialSampler
 
+from etude.core import signature
 from etude.data import columns
+from etude.data.grouping import LengthGroupedEpochSampler
+from etude.data.lengths import sample_lengths
 from etude.data.loader import LoaderSettings, eval_loader, has_length, is_iterable, num_samples, train_loader
+from etude.data.rebalance import BatchRebalanceSampler
 from etude.data.samplers import EpochSampler
 from etude.errors import DataError
 from etude.facade.base import TrainerAttributes
+
+logger = logging.getLogger(__name__)
 
 
 class DataMethods(TrainerAttributes):
@@ -65,11 +72,37 @@ class DataMethods(TrainerAttributes):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """The global order of training samples, the same on every process; None for a stream."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
+        strategy = str(self.args.train_sampling_strategy)
         if dataset is None or not has_length(dataset):
+            if dataset is not None and strategy in ("group_by_length", "batch_rebalance"):
+                logger.warning(
+                    "The training data is a stream without a length: it is read in its own order, and "
+                    "`train_sampling_strategy='%s'` has no effect.", strategy,
+                )  # fmt: skip
             return None
-        if self.args.train_sampling_strategy == "sequential":
+        if strategy == "sequential":
             return SequentialSampler(dataset)
-        return EpochSampler(dataset, self._order_seed())
+        if strategy == "random":
+            return EpochSampler(dataset, self._order_seed())
+        lengths = sample_lengths(dataset, self.args.length_column_name, self._counted_input())
+        world, steps = self._etude.strategy.world, self.args.gradient_accumulation_steps
+        global_batch = self._train_batch_size * steps * world.size
+        if strategy == "group_by_length":
+            return LengthGroupedEpochSampler(global_batch, lengths, self._order_seed())
+        return BatchRebalanceSampler(
+            lengths,
+            effective_batch_size=global_batch,
+            dp_size=world.size,
+            grad_accum=steps,
+            seed=self._order_seed(),
+            rank=world.rank,
+            drop_last=self.args.dataloader_drop_last,
+        )
+
+    def _counted_input(self) -> str:
+        """Key of what a sample's length is that of."""
+        names = getattr(self.processing_class, "model_input_names", None)
+        return str(names[0]) if names else signature.main_input_name(self.model)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """The order of evaluated samples; None for a stream."""
@@ -90,43 +123,62 @@ class DataMethods(TrainerAttributes):
             description: what the data is for, in messages.
             sampler_fn: gives the order of a map-style data set.
             is_training: cut global batches for training, rather than every sample once for evaluation.
-            dataloader_key: kept for compatibility; loaders are not kept between evaluations.
+            dataloader_key: name under which a loader whose processes live on is kept for the next evaluation; it is
+                used again only for the same data set, collator and options.
         """
+        settings = self._loader_settings(is_training or dataloader_key is not None)
+        made_from = (dataset, self.data_collator, batch_size, settings)
+        if dataloader_key is not None and (kept := self._kept_loader(dataloader_key, made_from)) is not None:
+            return kept
+        sampler = sampler_fn(dataset) if sampler_fn is not None and has_length(dataset) else None
         collator = self.data_collator
         if columns.is_arrow_dataset(dataset):
             dataset = self._remove_unused_columns(dataset, description=description)
         else:
             collator = self._get_collator_with_removed_columns(collator, description=description)
-        sampler = sampler_fn(dataset) if sampler_fn is not None and has_length(dataset) else None
         if sampler is None and has_length(dataset) and not is_iterable(dataset):
             sampler = SequentialSampler(dataset)
-        world = self._etude.strategy.world
-        settings = self._loader_settings(is_training)
+        seed, world = self._order_seed(), self._etude.strategy.world
         if not is_training:
-            return eval_loader(
-                dataset, sampler, collator, batch_size=batch_size, world=world, settings=settings
+            loader = eval_loader(
+                dataset, sampler, collator, batch_size=batch_size, seed=seed, world=world, settings=settings
             )
+            if dataloader_key is not None:
+                self._keep_loader(dataloader_key, loader, made_from)
+            return loader
         return train_loader(
             dataset,
             sampler,
             collator,
             batch_size=batch_size,
             drop_last=self.args.dataloader_drop_last,
-            seed=self._order_seed(),
+            seed=seed,
             world=world,
             settings=settings,
         )
 
+    def _kept_loader(self, key: str, made_from: tuple[Any, ...]) -> DataLoader[Any] | None:
+        """The loader of an earlier evaluation, if it reads just this."""
+        known = self._etude.kept_loaders.get(key)
+        if known is None or made_from[0] is not known[0] or made_from[1] is not known[1]:
+            return None
+        return self._eval_dataloaders.get(key) if made_from[2:] == known[2:] else None
+
+    def _keep_loader(self, key: str, loader: DataLoader[Any], made_from: tuple[Any, ...]) -> None:
+        if self.args.dataloader_persistent_workers:
+            self._etude.kept_loaders[key] = made_from
+            self._eval_dataloaders = {**getattr(self, "_eval_dataloaders", {}), key: loader}
+
     def _order_seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
-    def _loader_settings(self, is_training: bool) -> LoaderSettings:
+    def _loader_settings(self, is_kept: bool) -> LoaderSettings:
         args = self.args
         return LoaderSettings(
             num_workers=args.dataloader_num_workers,
             # without an accelerator there is nothing that page-locked memory would speed up
             pin_memory=args.dataloader_pin_memory and self._etude.strategy.device.type != "cpu",
-            persistent_workers=args.dataloader_persistent_workers and is_training,
+            persistent_workers=args.dataloader_persistent_workers and is_kept,
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
             in_order=args.dataloader_in_order,
@@ -144,10 +196,9 @@ class DataMethods(TrainerAttributes):
         self._set_signature_columns_if_needed()
         if self._signature_columns is None:
             return dataset
-        what = (description or "data").lower()
-        tell = what not in self._etude.told_columns
-        self._etude.told_columns.add(what)
-        return columns.without_unused_columns(dataset, self._signature_columns, what, tell)
+        return columns.without_unused_columns(
+            dataset, self._signature_columns, *self._still_to_tell(description)
+        )
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         """A collator that leaves out what the model does not take."""
@@ -156,7 +207,13 @@ class DataMethods(TrainerAttributes):
         self._set_signature_columns_if_needed()
         if self._signature_columns is None:
             return data_collator
+        return columns.RemoveColumnsCollator(
+            data_collator, self._signature_columns, *self._still_to_tell(description)
+        )
+
+    def _still_to_tell(self, description: str | None) -> tuple[str, bool]:
+        """What the data is for, and whether its columns that are left out have not been told yet."""
         what = (description or "data").lower()
         tell = what not in self._etude.told_columns
         self._etude.told_columns.add(what)
-        return columns.RemoveColumnsCollator(data_collator, self._signature_columns, what, tell)
+        return what, tell
