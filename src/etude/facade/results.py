@@ -1,4 +1,4 @@
-"""The Trainer's methods that print and write the metrics of a script."""
+"""The Trainer's methods that file rows of the log, and print and write the metrics of a script."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from etude import preparation
 from etude.facade.base import TrainerAttributes
 
 
 class ResultMethods(TrainerAttributes):
-    """Metrics as scripts show and keep them; all on the main process only."""
+    """Rows on every process; what scripts show and keep, on the main process only."""
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Files a row: in `state.log_history`, in `log.jsonl`, and with every callback that listens.
+
+        Args:
+            logs: names and values; "epoch" is added to it.
+            start_time: when training began.
+        """
+        if self.state.epoch is not None:
+            logs["epoch"] = self.state.epoch
+        if self.args.include_num_input_tokens_seen != "no":
+            logs |= preparation.token_counts(self, start_time)
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     @staticmethod
     def metrics_format(metrics: dict[str, Any]) -> dict[str, Any]:
