@@ -42,7 +42,8 @@ def sample_lengths(dataset: Any, column: str | None = None, input_name: str | No
         counted = _counted_in_table(dataset, input_name) if is_table and input_name in keys else None
         if counted is not None:
             return counted
-        if not isinstance(dataset[0], Mapping) or input_name not in dataset[0]:
+        first = dataset[0] if is_table else first
+        if not isinstance(first, Mapping) or input_name not in first:
             raise DataError(
                 "Can only automatically infer lengths for data sets whose items are dictionaries with an "
                 f"'{input_name}' key: add a column with the lengths and name it in `length_column_name`."
