@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "Adafactor": "etude.optim.adafactor",
+    "AdafactorSchedule": "etude.optim.adafactor",
     "BatchRebalanceSampler": "etude.data.rebalance",
     "CallbackHandler": "etude.core.events",
     "DataCollatorForLanguageModeling": "etude.data.collators",
@@ -21,6 +23,7 @@ _PUBLIC = {
     "DataCollatorWithFlattening": "etude.data.collators",
     "DataCollatorWithPadding": "etude.data.collators",
     "DebugOption": "etude.core.names",
+    "DebugUnderflowOverflow": "etude.guards.underflow",
     "DefaultDataCollator": "etude.data.collators",
     "DefaultFlowCallback": "etude.callbacks.flow",
     "DistributedLengthGroupedSampler": "etude.data.grouping",
@@ -30,7 +33,10 @@ _PUBLIC = {
     "EvalPrediction": "etude.core.outputs",
     "EvaluationStrategy": "etude.utilities",
     "ExportableState": "etude.core.state",
+    "GreedyLR": "etude.optim.greedy",
     "HubStrategy": "etude.core.names",
+    "HfArg": "etude.arguments.parser",
+    "HfArgumentParser": "etude.arguments.parser",
     "IntervalStrategy": "etude.core.names",
     "IterableDatasetShard": "etude.data.divided",
     "LengthGroupedSampler": "etude.data.grouping",
@@ -63,10 +69,24 @@ _PUBLIC = {
     "distributed_concat": "etude.utilities",
     "enable_full_determinism": "etude.core.rng",
     "find_batch_size": "etude.utilities",
+    "get_adafactor_schedule": "etude.optim.adafactor",
+    "get_constant_schedule": "etude.optim.schedules",
+    "get_constant_schedule_with_warmup": "etude.optim.schedules",
+    "get_cosine_schedule_with_warmup": "etude.optim.schedules",
+    "get_cosine_with_hard_restarts_schedule_with_warmup": "etude.optim.schedules",
+    "get_cosine_with_min_lr_schedule_with_warmup": "etude.optim.schedules",
+    "get_cosine_with_min_lr_schedule_with_warmup_lr_rate": "etude.optim.schedules",
+    "get_greedy_schedule": "etude.optim.schedules",
+    "get_inverse_sqrt_schedule": "etude.optim.schedules",
     "get_last_checkpoint": "etude.checkpoint.store",
     "get_length_grouped_indices": "etude.data.grouping",
+    "get_linear_schedule_with_warmup": "etude.optim.schedules",
     "get_model_param_count": "etude.utilities",
     "get_parameter_names": "etude.utilities",
+    "get_polynomial_decay_schedule_with_warmup": "etude.optim.schedules",
+    "get_reduce_on_plateau_schedule": "etude.optim.schedules",
+    "get_scheduler": "etude.optim.schedules",
+    "get_wsd_schedule": "etude.optim.schedules",
     "has_length": "etude.data.loader",
     "is_main_process": "etude.utilities",
     "nested_concat": "etude.utilities",
@@ -86,6 +106,8 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
     from etude.arguments import TrainingArguments as TrainingArguments
+    from etude.arguments.parser import HfArg as HfArg
+    from etude.arguments.parser import HfArgumentParser as HfArgumentParser
     from etude.arguments.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
     from etude.callbacks.early_stopping import EarlyStoppingCallback as EarlyStoppingCallback
     from etude.callbacks.flow import DefaultFlowCallback as DefaultFlowCallback
@@ -133,7 +155,33 @@ if TYPE_CHECKING:
     from etude.data.grouping import get_length_grouped_indices as get_length_grouped_indices
     from etude.data.loader import has_length as has_length
     from etude.data.rebalance import BatchRebalanceSampler as BatchRebalanceSampler
+    from etude.guards.underflow import DebugUnderflowOverflow as DebugUnderflowOverflow
     from etude.memory.tracker import TrainerMemoryTracker as TrainerMemoryTracker
+    from etude.optim.adafactor import Adafactor as Adafactor
+    from etude.optim.adafactor import AdafactorSchedule as AdafactorSchedule
+    from etude.optim.adafactor import get_adafactor_schedule as get_adafactor_schedule
+    from etude.optim.greedy import GreedyLR as GreedyLR
+    from etude.optim.schedules import get_constant_schedule as get_constant_schedule
+    from etude.optim.schedules import get_constant_schedule_with_warmup as get_constant_schedule_with_warmup
+    from etude.optim.schedules import get_cosine_schedule_with_warmup as get_cosine_schedule_with_warmup
+    from etude.optim.schedules import (
+        get_cosine_with_hard_restarts_schedule_with_warmup as get_cosine_with_hard_restarts_schedule_with_warmup,
+    )
+    from etude.optim.schedules import (
+        get_cosine_with_min_lr_schedule_with_warmup as get_cosine_with_min_lr_schedule_with_warmup,
+    )
+    from etude.optim.schedules import (
+        get_cosine_with_min_lr_schedule_with_warmup_lr_rate as get_cosine_with_min_lr_schedule_with_warmup_lr_rate,
+    )
+    from etude.optim.schedules import get_greedy_schedule as get_greedy_schedule
+    from etude.optim.schedules import get_inverse_sqrt_schedule as get_inverse_sqrt_schedule
+    from etude.optim.schedules import get_linear_schedule_with_warmup as get_linear_schedule_with_warmup
+    from etude.optim.schedules import (
+        get_polynomial_decay_schedule_with_warmup as get_polynomial_decay_schedule_with_warmup,
+    )
+    from etude.optim.schedules import get_reduce_on_plateau_schedule as get_reduce_on_plateau_schedule
+    from etude.optim.schedules import get_scheduler as get_scheduler
+    from etude.optim.schedules import get_wsd_schedule as get_wsd_schedule
     from etude.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
     from etude.trainer import Trainer as Trainer
     from etude.utilities import OPTIMIZER_NAME as OPTIMIZER_NAME

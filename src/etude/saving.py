@@ -56,13 +56,12 @@ def fill_checkpoint(trainer: Any, staging: Path) -> None:
     run, strategy = engine.run, engine.strategy
     if run is not None and not trainer.args.save_only_model:
         positions = strategy.gather_objects(run.progress.state_dict())
-        contents.save_random_state(staging, run.epoch_random, strategy.world.rank, strategy.world.size)
-        if strategy.world.is_main:
-            contents.save_optimizer(
-                staging, trainer.optimizer, trainer.lr_scheduler, engine.precision.state_dict()
-            )
+        trainer._save_rng_state(str(staging))
+        if trainer.args.should_save:
+            trainer._save_optimizer_and_scheduler(str(staging))
+            trainer._save_scaler(str(staging))
             contents.save_position(staging, positions)
-    if strategy.world.is_main:
+    if trainer.args.should_save:
         trainer.state.save_to_json(str(staging / files.TRAINER_STATE))
 
 

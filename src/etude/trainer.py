@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from etude import construction, preparation, training
+from etude import construction, overriding, preparation, training
 from etude.arguments import TrainingArguments
 from etude.callbacks.flow import DefaultFlowCallback
 from etude.callbacks.progress import PrinterCallback, ProgressCallback, shows_bar
@@ -29,8 +29,8 @@ from etude.engine import Engine
 from etude.facade.data import DataMethods
 from etude.facade.evaluation import EvaluationMethods
 from etude.facade.hub import HubMethods
+from etude.facade.loop import LoopMethods
 from etude.facade.optim import OptimizerMethods
-from etude.facade.processes import ProcessMethods
 from etude.facade.results import ResultMethods
 from etude.facade.steps import StepMethods
 from etude.loops.accumulate import Accumulation
@@ -52,7 +52,7 @@ class Trainer(
     OptimizerMethods,
     HubMethods,
     ResultMethods,
-    ProcessMethods,
+    LoopMethods,
 ):
     """Trains, evaluates and runs a PyTorch model.
 
@@ -101,6 +101,7 @@ class Trainer(
         self.args = TrainingArguments(output_dir="tmp_trainer") if args is None else args
         self._memory_tracker = TrainerMemoryTracker(self.args.skip_memory_metrics, self.args.device)
         self._memory_tracker.start("init")
+        overriding.refuse_ignored(self)
         construction.model_or_init(model, model_init)
         construction.optimizers_fit(optimizers, optimizer_cls_and_kwargs, model_init)
         construction.collator_fits(data_collator)
@@ -162,7 +163,7 @@ class Trainer(
             precision=select_precision(args.bf16, args.fp16, args.device),
             compilation=Compilation(args.torch_compile, args.torch_compile_backend, args.torch_compile_mode),
             tf32=select_tf32(args.tf32, args.torch_compile, args.bf16 or args.fp16, args.device),
-            store=CheckpointStore(str(args.output_dir), strategy),
+            store=CheckpointStore(str(args.output_dir), strategy, args.save_on_each_node),
             accumulation=Accumulation(strategy, [], shifted=False, across_processes=True),
         )
 
@@ -172,7 +173,7 @@ class Trainer(
         construction.has_head(model, own_loss)
         self.model = self.model_wrapped = model
         if preparation.places_model(self.args, model):
-            model.to(self._etude.strategy.device)
+            self._move_model_to_device(model, self._etude.strategy.device)
         names = self.args.label_names
         self.label_names = signature.label_names(model) if names is None else names
         self.can_return_loss = signature.can_return_loss(model)

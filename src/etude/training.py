@@ -5,31 +5,32 @@ from __future__ import annotations
 import math
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
 
 from etude import preparation
 from etude.arguments import TrainingArguments
-from etude.checkpoint import files, resume
+from etude.checkpoint import resume
 from etude.checkpoint.contents import restored_callbacks
 from etude.core.interval import aligned
-from etude.core.names import NonFinitePolicy, SaveStrategy
+from etude.core.names import DebugOption, NonFinitePolicy, SaveStrategy
 from etude.core.outputs import TrainOutput
 from etude.core.progress import Progress
 from etude.core.signature import count_parameters
 from etude.core.speed import speed_metrics
 from etude.core.state import Plan, TrainerState
-from etude.data.loader import has_length, num_samples, samples_of
+from etude.data.loader import has_length, samples_of
 from etude.engine import Engine
 from etude.errors import ConfigurationError
 from etude.guards.nonfinite import select_guard
+from etude.guards.underflow import watched
 from etude.loops import train as loop
 from etude.loops.accumulate import Accumulation
 from etude.loops.run import LoopSettings, ResumePoint, Run
 from etude.optim.by_metric import per_update
 from etude.optim.modes import eval_mode, train_mode
+from etude.overriding import is_overridden, loop_overrides
 from etude.report.startup import Facts, startup_report
 from etude.strategies.base import Strategy
 
@@ -50,9 +51,10 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
     run.first_tokens = trainer.state.num_input_tokens_seen
     for parameter in run.model.parameters():
         parameter.grad = None
-    with engine.running(trainer.model):
+    watch = DebugOption.UNDERFLOW_OVERFLOW in trainer.args.debug
+    with engine.running(trainer.model), watched(trainer.model, watch):
         loop.train(run)
-    return finish(trainer, run)
+    return trainer._finalize_training(None, run.plan.num_samples, run.start_time)  # type: ignore[no-any-return]
 
 
 def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None) -> Run:
@@ -60,13 +62,13 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     engine: Engine = trainer._etude
     args: TrainingArguments = trainer.args
     loader = trainer.get_train_dataloader()
-    plan = make_plan(args, loader, engine.strategy, trainer._train_batch_size)
+    plan = planned(trainer, loader)
     trainer.state = begin_state(trainer, plan, checkpoint)
     engine.store.begin(trainer.state.global_step)
     if engine.created_scheduler:  # its length belongs to the training before this one
         trainer.lr_scheduler, engine.created_scheduler = None, False
-    trainer.create_optimizer()
-    trainer.model_wrapped = wrapped(trainer, engine.strategy)
+    create_optimizer(trainer, plan.max_steps)
+    trainer.model_wrapped = trainer._wrap_model(trainer.model_wrapped)
     trainer.create_scheduler(num_training_steps=plan.max_steps)
     engine.accumulation = make_accumulation(trainer, engine.strategy)
     progress = Progress(engine.strategy.device)
@@ -90,6 +92,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
         loader=loader,
         progress=progress,
         tokens=preparation.token_counter(trainer),
+        overrides=loop_overrides(trainer),
     )
     if checkpoint is not None:
         restore(trainer, run, checkpoint)
@@ -103,17 +106,35 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     return run
 
 
-def make_plan(args: TrainingArguments, loader: Any, strategy: Strategy, batch_size: int) -> Plan:
-    """The size of the run: epochs, updates, samples.
+def create_optimizer(trainer: Any, num_training_steps: int) -> None:
+    """Makes the optimizer; and the schedule with it where a subclass makes both at once."""
+    if is_overridden(trainer, "create_optimizer_and_scheduler"):
+        trainer.create_optimizer_and_scheduler(num_training_steps=num_training_steps)
+    else:
+        trainer.create_optimizer()
 
-    Args:
-        batch_size: samples of a micro-batch.
+
+def planned(trainer: Any, loader: Any) -> Plan:
+    """The size of the run, as `set_initial_training_values` says where a subclass overrides it."""
+    if not is_overridden(trainer, "set_initial_training_values"):
+        return make_plan(trainer, trainer.args, loader)
+    epochs, updates, examples, samples, size, length, steps = trainer.set_initial_training_values(
+        trainer.args, loader
+    )
+    known = has_length(loader)
+    return Plan(
+        epochs if known else None, updates, length if known else None, length, steps, examples, samples, size
+    )
+
+
+def make_plan(trainer: Any, args: TrainingArguments, loader: Any) -> Plan:
+    """The size of the run: epochs, updates, samples.
 
     Raises:
         ConfigurationError: neither the data nor the arguments say how long to train.
     """
     steps = args.gradient_accumulation_steps
-    global_batch = batch_size * steps * strategy.world.size
+    global_batch = trainer.get_total_train_batch_size(args)
     length = len(loader) if has_length(loader) else None
     if length is None:
         if args.max_steps <= 0:
@@ -126,8 +147,7 @@ def make_plan(args: TrainingArguments, loader: Any, strategy: Strategy, batch_si
             None, args.max_steps, None, args.max_steps * steps, args.max_steps, size, size, global_batch
         )
     updates = max(1, math.ceil(length / steps))
-    examples = num_samples(loader)
-    examples = length * batch_size if examples is None else examples
+    examples = trainer.num_examples(loader)
     if args.max_steps > 0:
         epochs, max_steps = math.ceil(args.max_steps / updates), args.max_steps
         samples = float(max_steps * global_batch)
@@ -162,12 +182,11 @@ def begin_state(trainer: Any, plan: Plan, checkpoint: str | None) -> TrainerStat
     return state
 
 
-def wrapped(trainer: Any, strategy: Strategy) -> Any:
+def wrapped(current: Any, model: Any, strategy: Strategy) -> Any:
     """The model as the strategy runs it; a wrapper made by an earlier training is used again."""
-    current = trainer.model_wrapped
-    if isinstance(current, DistributedDataParallel) and current.module is trainer.model:
+    if isinstance(current, DistributedDataParallel) and current.module is model:
         return current
-    return strategy.wrap(trainer.model)
+    return strategy.wrap(model)
 
 
 def make_accumulation(trainer: Any, strategy: Strategy) -> Accumulation:
@@ -196,15 +215,13 @@ def loop_settings(args: TrainingArguments, ignore_keys: list[str] | None) -> Loo
 def restore(trainer: Any, run: Run, checkpoint: str) -> None:
     """Puts optimizer, schedule, loss scaling, position and random state back to where the checkpoint has them."""
     trainer._load_optimizer_and_scheduler(checkpoint)
-    scaler = Path(checkpoint) / files.SCALER
-    if scaler.is_file():
-        run.precision.load_state_dict(resume.load_tensors(scaler))
+    trainer._load_scaler(checkpoint)
     world = run.strategy.world
     position = resume.load_position(
         checkpoint, trainer.state, run.plan, run.settings.accumulation_steps, world.rank, world.size
     )
     run.progress.load_state_dict(position.progress)
-    run.resume = ResumePoint(position.at_epoch_start, position.at_checkpoint)
+    run.resume = ResumePoint(checkpoint, position.at_epoch_start, position.at_checkpoint)
 
 
 def samples_of_step(run: Run, step: int) -> list[int] | None:

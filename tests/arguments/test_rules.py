@@ -132,7 +132,6 @@ OTHER = {
     "trackio_static_space_id": "a/b",
     "accelerator_config": {"split_batches": True},
     "parallelism_config": {"tp": 2}, "fsdp": "full_shard", "fsdp_config": {"min_num_params": 1}, "deepspeed": {"a": 1},
-    "debug": "underflow_overflow",
 }  # fmt: skip
 
 

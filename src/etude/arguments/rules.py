@@ -13,7 +13,7 @@ from etude.arguments import normalise
 from etude.arguments.checks import choices, intervals, kinds, learning, numbers, options
 from etude.arguments.io import plain
 from etude.arguments.legacy import suggestion
-from etude.core.names import OptimizerNames, SchedulerType
+from etude.core.names import DebugOption, OptimizerNames, SchedulerType
 from etude.errors import UnsupportedOptionError
 
 # Known options of the reference that this version does not offer. Refused when they are set to anything but their
@@ -24,12 +24,10 @@ UNSUPPORTED = (
     "trackio_bucket_id",
     "trackio_static_space_id",
     "enable_jit_checkpoint",
-    "save_on_each_node",
     "parallelism_config",
     "fsdp",
     "fsdp_config",
     "deepspeed",
-    "debug",
 )
 # LOMO moves the weights in a backward pass of its own, and keeps its state out of checkpoints.
 OPTIMIZERS = tuple(name.value for name in OptimizerNames if not name.value.endswith("lomo"))
@@ -63,6 +61,15 @@ def supported_options(args: Any) -> None:
             )
 
 
+def supported_debugging(args: Any) -> None:
+    """There are no TPUs whose metrics could be printed."""
+    if DebugOption.TPU_METRICS_DEBUG in args.debug:
+        raise UnsupportedOptionError(
+            "`debug='tpu_metrics_debug'` is not supported by this version of etude, which does not run on TPUs; it "
+            "offers 'underflow_overflow'."
+        )
+
+
 def supported_names(args: Any) -> None:
     """Names out of a table must be in the part of the table that is offered."""
     tables = {
@@ -90,6 +97,7 @@ def supported_trackers(args: Any) -> None:
 
 RULES = (
     supported_options,
+    supported_debugging,
     supported_names,
     supported_trackers,
     choices.known_names,

@@ -109,7 +109,8 @@ class PrinterCallback(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
-        if state.is_local_process_zero and logs:
+        prints = state.is_world_process_zero or (state.is_local_process_zero and args.log_on_each_node)
+        if prints and logs:
             print(row(logs, state.global_step, state.max_steps), file=sys.stderr, flush=True)
 
 

@@ -20,16 +20,23 @@ _NAME = re.compile(rf"^{FOLDER_PREFIX}-(0|[1-9]\d*)$")
 
 
 class CheckpointStore:
-    """The checkpoints in one output folder, as all processes of a run use them together."""
+    """The checkpoints in one output folder, as all processes of a run use them together.
 
-    def __init__(self, output_dir: str, strategy: Strategy) -> None:
+    Args:
+        output_dir: the folder.
+        strategy: of the run.
+        on_each_node: the folder is on a disk of each machine's own: the first process of each makes its checkpoints.
+    """
+
+    def __init__(self, output_dir: str, strategy: Strategy, on_each_node: bool = False) -> None:
         self.output_dir = Path(output_dir)
+        self._writes = strategy.world.is_local_main if on_each_node else strategy.world.is_main
         self._strategy = strategy
         self._own: set[int] = set()
 
     def begin(self, step: int) -> None:
         """A run starts at `step`: the checkpoints up to there are its own, any others are left alone."""
-        if self._strategy.world.is_main:
+        if self._writes:
             self.remove_leftovers()
         self._own = {found for found in self.steps() if found <= step} if step else set()
 
@@ -48,7 +55,7 @@ class CheckpointStore:
         """
         target = self.path(step)
         staging = self.output_dir / f"{STAGING_PREFIX}{target.name}"
-        if self._strategy.world.is_main:
+        if self._writes:
             self.remove_leftovers()
             staging.mkdir(parents=True)
         self._strategy.barrier()
@@ -61,7 +68,7 @@ class CheckpointStore:
             failure = error
         if self._strategy.agree([failure is not None])[0]:
             raise failure or CheckpointError(f"Another process could not write its part of {target}.")
-        if self._strategy.world.is_main:
+        if self._writes:
             commit(staging, target)
         self._strategy.barrier()
         self._own.add(step)
@@ -69,7 +76,7 @@ class CheckpointStore:
 
     def recover(self) -> None:
         """Puts back a checkpoint that was about to be replaced when a write was killed. Call it on every process."""
-        if self._strategy.world.is_main:
+        if self._writes:
             self._put_back()
         self._strategy.barrier()
 
@@ -100,7 +107,7 @@ class CheckpointStore:
             keep: how many to keep, counting the protected one; None or 0 keeps all.
             protected: path of a checkpoint that stays.
         """
-        if not keep or keep < 0 or not self._strategy.world.is_main:
+        if not keep or keep < 0 or not self._writes:
             return
         steps = self._own_steps()
         stays = set(steps[-1:])
@@ -114,7 +121,7 @@ class CheckpointStore:
 
     def keep_only(self, path: str) -> None:
         """Removes every checkpoint of this run but this one."""
-        if self._strategy.world.is_main:
+        if self._writes:
             for step in self._own_steps():
                 if not same_folder(self.path(step), path):
                     remove(self.path(step))
