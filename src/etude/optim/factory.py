@@ -2,83 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
+from torch import nn
 from torch.optim import Optimizer
 
-from etude.errors import ConfigurationError
+from etude.errors import ConfigurationError, UnsupportedOptionError
+from etude.optim import builtin, low_rank, third_party
+from etude.optim.recipe import ClassAndOptions, Recipe, Request, typed_options
+
+RECIPES: dict[str, Recipe] = {**builtin.RECIPES, **third_party.RECIPES, **low_rank.RECIPES}
 
 
-def parse_options(text: str | None) -> dict[str, str]:
-    """`optim_args`, "key=value,key=value", as a dictionary.
+def optimizer_class_and_options(args: Any, model: nn.Module | None = None) -> ClassAndOptions:
+    """The class that `args.optim` names, and its keyword arguments.
 
-    Raises:
-        ConfigurationError: a part is not of that form.
-    """
-    options: dict[str, str] = {}
-    for part in filter(None, (text or "").replace(" ", "").split(",")):
-        key, separator, value = part.partition("=")
-        if not separator or not value:
-            raise ConfigurationError(
-                f"`optim_args` is made of key=value parts separated by commas, {part!r} is not one."
-            )
-        options[key] = value
-    return options
-
-
-def _number(text: str) -> float:
-    return float(text)
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-# The options of each optimizer beside the learning rate, with the type of each.
-OPTIONS: dict[str, dict[str, Callable[[str], Any]]] = {
-    "adamw_torch": {},
-    "adamw_torch_fused": {},
-    "sgd": {"momentum": _number, "dampening": _number, "nesterov": _flag},
-    "adagrad": {"lr_decay": _number, "eps": _number},
-    "rmsprop": {
-        "momentum": _number,
-        "alpha": _number,
-        "eps": _number,
-        "centered": _flag,
-    },
-}
-CLASSES: dict[str, type[Optimizer]] = {
-    "adamw_torch": torch.optim.AdamW,
-    "adamw_torch_fused": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-}
-
-
-def optimizer_class_and_options(args: Any) -> tuple[type[Optimizer], dict[str, Any]]:
-    """The class that `args.optim` names, and its keyword arguments (all but the parameters).
+    The parameters are only among them (as "params") where the optimizer groups them in a way of its own.
 
     Raises:
-        ConfigurationError: `optim_args` has an option that this optimizer does not take, or a value of the wrong type.
+        ConfigurationError: `optim_args` has an option that this optimizer does not take, or a value of the wrong type;
+            `optim_target_modules` is set for an optimizer that does not look at it.
+        MissingPackageError: the package that it comes from is not installed.
     """
     name = str(args.optim)
-    options: dict[str, Any] = {"lr": args.learning_rate}
-    if name.startswith("adamw"):
-        options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
-    if name == "adamw_torch_fused":
-        options["fused"] = True
-    for key, text in parse_options(args.optim_args).items():
-        convert = OPTIONS[name].get(key)
-        if convert is None:
-            known = ", ".join(OPTIONS[name]) or "none"
-            raise ConfigurationError(f"`optim_args`: {name} has no option {key!r} (its options: {known}).")
-        try:
-            options[key] = convert(text)
-        except ValueError:
-            raise ConfigurationError(f"`optim_args`: {key}={text!r} is not a valid value.") from None
-    return CLASSES[name], options
+    recipe = RECIPES.get(name)
+    if recipe is None:
+        raise UnsupportedOptionError(f"`optim='{name}'` is not offered; choose one of {', '.join(RECIPES)}.")
+    if args.optim_target_modules is not None and not recipe.low_rank:
+        raise ConfigurationError(
+            f"`optim_target_modules` is for the optimizers galore_* and apollo_*; optim='{name}' acts on all modules."
+        )
+    return recipe.build(Request(name, args, model, typed_options(name, recipe, args.optim_args)))
+
+
+def is_optimizer_factory(cls: Any) -> bool:
+    """Whether `cls` is not an optimizer class, and so makes an optimizer of a model: `cls()(model, **options)`."""
+    return not (isinstance(cls, type) and issubclass(cls, Optimizer))

@@ -1,8 +1,9 @@
-"""Which parameters are decayed, and which are not."""
+"""Which parameters are trained together: decayed or not, and at which learning rate."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -26,11 +27,36 @@ def decay_parameter_names(model: nn.Module) -> list[str]:
     ]
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, decayed: list[str]) -> list[dict[str, Any]]:
-    """Two groups of trainable parameters: those in `decayed`, and the rest without decay."""
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    decayed: Collection[str],
+    rates: Mapping[str, float] | None = None,
+    base_rate: float = 0.0,
+) -> list[dict[str, Any]]:
+    """Groups of trained parameters: those in `decayed`, and the rest without decay.
+
+    Args:
+        rates: learning rate of each parameter by name; each rate makes groups of its own.
+        base_rate: the groups that have it come first, so that the log shows it.
+    """
     names = set(decayed)
-    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if rates is None:
+        return [
+            {"params": [p for name, p in trained if name in names], "weight_decay": weight_decay},
+            {"params": [p for name, p in trained if name not in names], "weight_decay": 0.0},
+        ]
+    by_kind: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in trained:
+        by_kind.setdefault((rates[name], name in names), []).append(parameter)
+    order = sorted(by_kind, key=lambda kind: kind[0] != base_rate)
     return [
-        {"params": [p for name, p in trainable if name in names], "weight_decay": weight_decay},
-        {"params": [p for name, p in trainable if name not in names], "weight_decay": 0.0},
+        {"params": by_kind[rate, decays], "weight_decay": weight_decay if decays else 0.0, "lr": rate}
+        for rate, decays in order
     ]
+
+
+def is_empty(groups: Any) -> bool:
+    """Whether these are parameter groups, and none of them has a parameter."""
+    return isinstance(groups, list) and all(isinstance(g, dict) and not g.get("params", True) for g in groups)
