@@ -35,7 +35,6 @@ _PUBLIC = {
     "ExportableState": "etude.core.state",
     "GreedyLR": "etude.optim.greedy",
     "HubStrategy": "etude.core.names",
-    "HfArg": "etude.arguments.parser",
     "HfArgumentParser": "etude.arguments.parser",
     "IntervalStrategy": "etude.core.names",
     "IterableDatasetShard": "etude.data.divided",
@@ -106,7 +105,6 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
     from etude.arguments import TrainingArguments as TrainingArguments
-    from etude.arguments.parser import HfArg as HfArg
     from etude.arguments.parser import HfArgumentParser as HfArgumentParser
     from etude.arguments.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
     from etude.callbacks.early_stopping import EarlyStoppingCallback as EarlyStoppingCallback

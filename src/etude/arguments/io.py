@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from etude.errors import ConfigurationError
+from etude.optional import require
 
 JSON_FIELDS = (
     "accelerator_config",
@@ -90,6 +93,28 @@ def to_dict(args: Any) -> dict[str, Any]:
 def to_json(args: Any) -> str:
     """`to_dict` as indented JSON; what JSON cannot hold becomes its text."""
     return json.dumps(to_dict(args), indent=2, default=str)
+
+
+def read_json(file: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ConfigurationError: it is not JSON.
+    """
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{file} is not valid JSON ({error}).") from error
+
+
+def read_yaml(file: str | os.PathLike[str]) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        MissingPackageError: PyYAML is not installed.
+    """
+    yaml = require("yaml", "Reading YAML", install="pyyaml")
+    return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
 
 
 def to_text(args: Any) -> str:

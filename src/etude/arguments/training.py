@@ -8,14 +8,20 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from etude.arguments import fields as groups
 from etude.arguments import io, legacy, rules
 from etude.arguments.accelerate import AccelerateArguments
 from etude.arguments.builders import Builders
+from etude.arguments.casting import typed
 from etude.arguments.place import Place
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class _CheckedNames(type):
@@ -76,6 +82,28 @@ class TrainingArguments(
         return math.ceil(num_training_steps * self.warmup_steps)
 
     # Plain values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The arguments that `to_dict` made a dictionary of, or that a file says.
+
+        Numbers in text ("1e-4") become numbers. A masked token is no token.
+        """
+        return cls(**typed(cls, values))
+
+    @classmethod
+    def from_json(cls, file: str | os.PathLike[str]) -> Self:
+        """The arguments of a JSON file, such as the `training_args.json` of a checkpoint."""
+        return cls.from_dict(io.read_json(file))
+
+    @classmethod
+    def from_yaml(cls, file: str | os.PathLike[str]) -> Self:
+        """The arguments of a YAML file.
+
+        Raises:
+            MissingPackageError: PyYAML is not installed.
+        """
+        return cls.from_dict(io.read_yaml(file))
 
     def to_dict(self) -> dict[str, Any]:
         """Every argument as a plain value; tokens are masked."""
