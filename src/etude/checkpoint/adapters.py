@@ -28,11 +28,11 @@ def load_adapters(model: nn.Module, folder: Path) -> None:
             raise CheckpointError(f"There is no adapter {name!r} in {folder}: {path} is missing.")
         weights = load_file(str(path))
         try:
-            unexpected = set_peft_model_state_dict(model, weights, adapter_name=name).unexpected_keys
+            found: Any = set_peft_model_state_dict(model, weights, adapter_name=name)
         except RuntimeError as error:  # other shapes
             raise CheckpointError(f"The adapter {name!r} in {folder} does not fit the model: {error}") from error
-        if unexpected:
+        if found.unexpected_keys:
             raise CheckpointError(
-                f"The adapter {name!r} in {folder} does not fit the model, which has no {', '.join(unexpected[:5])}. Was "
-                "it trained with another configuration?"
+                f"The adapter {name!r} in {folder} does not fit the model, which has no "
+                f"{', '.join(found.unexpected_keys[:5])}. Was it trained with another configuration?"
             )
