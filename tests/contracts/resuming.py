@@ -38,6 +38,12 @@ class Augmented(helpers.Rows):
         return {**row, "features": row["features"] + 0.1 * noise}
 
 
+def rows_with_lengths(count: int) -> Augmented:
+    """Such rows of several lengths, as far as the samplers that go by them can tell."""
+    rows = helpers.feature_rows(count).rows
+    return Augmented([{**row, "length": 1 + 37 * i % 50} for i, row in enumerate(rows)])
+
+
 class CountingRows(helpers.Rows):
     """Rows that remember which of them were read."""
 
@@ -118,6 +124,15 @@ SCENARIOS: dict[str, Scenario] = {
     "save-and-eval-epochs": BASE.having(save_strategy="epoch", eval_strategy="epoch", logging_steps=3),
     "short-last-window": replace(BASE, rows=lambda: Augmented(helpers.feature_rows(34).rows)),
     "sequential": BASE.having(train_sampling_strategy="sequential"),
+    "group-by-length": replace(BASE, rows=lambda: rows_with_lengths(42)).having(
+        train_sampling_strategy="group_by_length"
+    ),
+    "batch-rebalance": replace(BASE, rows=lambda: rows_with_lengths(42)).having(
+        train_sampling_strategy="batch_rebalance"
+    ),
+    "batch-rebalance-with-workers": replace(BASE, rows=lambda: rows_with_lengths(42)).having(
+        train_sampling_strategy="batch_rebalance", dataloader_num_workers=2, dataloader_persistent_workers=True
+    ),
     "other-data-seed": BASE.having(data_seed=99),
     "plain-language-model": replace(
         BASE,

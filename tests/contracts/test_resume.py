@@ -93,6 +93,8 @@ def test_break_in_any_scenario_leaves_no_trace(
         pytest.param("one-worker", "on_step_begin", 10, marks=pytest.mark.slow),
         pytest.param("persistent-workers", "on_step_end", 7, marks=pytest.mark.slow),
         pytest.param("persistent-workers", "on_evaluate", 7, marks=pytest.mark.slow),
+        pytest.param("batch-rebalance-with-workers", "on_step_end", 8, marks=pytest.mark.slow),
+        pytest.param("batch-rebalance-with-workers", "on_evaluate", 8, marks=pytest.mark.slow),
     ],
 )
 def test_break_with_worker_processes_leaves_no_trace(
