@@ -39,6 +39,7 @@ _PUBLIC = {
     "IntervalStrategy": "etude.core.names",
     "IterableDatasetShard": "etude.data.divided",
     "LengthGroupedSampler": "etude.data.grouping",
+    "NotebookProgressCallback": "etude.callbacks.notebook",
     "OPTIMIZER_NAME": "etude.utilities",
     "OptimizerNames": "etude.core.names",
     "PREFIX_CHECKPOINT_DIR": "etude.utilities",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from etude.arguments.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
     from etude.callbacks.early_stopping import EarlyStoppingCallback as EarlyStoppingCallback
     from etude.callbacks.flow import DefaultFlowCallback as DefaultFlowCallback
+    from etude.callbacks.notebook import NotebookProgressCallback as NotebookProgressCallback
     from etude.callbacks.progress import PrinterCallback as PrinterCallback
     from etude.callbacks.progress import ProgressCallback as ProgressCallback
     from etude.checkpoint.store import get_last_checkpoint as get_last_checkpoint

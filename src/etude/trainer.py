@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,7 @@ from torch import nn
 from etude import construction, overriding, preparation, training
 from etude.arguments import TrainingArguments
 from etude.callbacks.flow import DefaultFlowCallback
+from etude.callbacks.notebook import NotebookProgressCallback, in_notebook
 from etude.callbacks.progress import PrinterCallback, ProgressCallback, shows_bar
 from etude.checkpoint import resume
 from etude.checkpoint.store import CheckpointStore
@@ -191,7 +193,8 @@ class Trainer(
         return DataCollatorWithPadding(self.processing_class) if pads else default_data_collator
 
     def _build_callback_handler(self, callbacks: list[Any]) -> CallbackHandler:
-        shown = ProgressCallback if shows_bar(self.args.disable_tqdm) else PrinterCallback
+        bar = NotebookProgressCallback if in_notebook() else ProgressCallback
+        shown = bar if shows_bar(self.args.disable_tqdm) else PrinterCallback
         every = [DefaultFlowCallback, LogFileCallback, *callbacks, shown]
         return CallbackHandler(every, self.model, self.processing_class, self.optimizer, self.lr_scheduler)
 
@@ -232,8 +235,10 @@ class Trainer(
         Returns:
             The number of updates, their mean loss, and the metrics of the closing log row.
         """
+        folder = self._get_output_dir(trial=trial)
+        self._etude.store.output_dir = Path(folder)
         self._etude.store.recover()
-        checkpoint = resume.resolve(resume_from_checkpoint, str(self.args.output_dir))
+        checkpoint = resume.resolve(resume_from_checkpoint, folder)
         self.is_in_train = True
         self._memory_tracker.start("train")
         try:

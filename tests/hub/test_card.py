@@ -215,17 +215,6 @@ def test_a_peft_model_keeps_what_peft_says(tmp_path: Path) -> None:
     assert "Accuracy" in text
 
 
-def test_evaluations_of_several_sets_share_a_row() -> None:
-    log = [
-        {"loss": 1.0, "step": 3, "epoch": 1.0},
-        {"eval_a_loss": 0.5, "eval_a_steps_per_second": 9.0, "step": 3, "epoch": 1.0},
-        {"eval_b_loss": 0.25, "step": 3, "epoch": 1.0},
-    ]
-    assert facts.evaluated(log) == [
-        {"Epoch": 1.0, "Step": 3, "Training Loss": 1.0, "A Loss": 0.5, "B Loss": 0.25}
-    ]
-
-
 def test_every_task_of_the_reference_is_known() -> None:
     from transformers import modelcard
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.optional import is_instance_of
+from etude.report.history import evaluations
 
 # Identifiers of tasks, and the names of transformers' tables of the classes that do them.
 TASKS = {
@@ -27,7 +28,6 @@ TASKS = {
     "image-text-to-text": ("IMAGE_TEXT_TO_TEXT",),
 }
 _FILE_FORMATS = ("csv", "json", "pandas", "parquet", "text")  # builders of `datasets` that name no data set
-_TIMES = ("_runtime", "_per_second")
 
 
 @dataclass
@@ -61,8 +61,8 @@ class Facts:
 def gather(trainer: Any, given: Any) -> Facts:
     """What is given, completed by what the trainer tells."""
     tags, args, origins = _data_source(trainer, given)
-    evaluations = evaluated(trainer.state.log_history)
-    last = evaluations[-1] if evaluations else {}
+    rows = evaluations(trainer.state.log_history)
+    last = rows[-1] if rows else {}
     finetuned_from = base_model(trainer.model) if given.finetuned_from is None else given.finetuned_from
     return Facts(
         model_name=given.model_name or Path(str(trainer.args.output_dir)).name or finetuned_from or "model",
@@ -81,7 +81,7 @@ def gather(trainer: Any, given: Any) -> Facts:
             name: value for name, value in last.items() if name not in ("Epoch", "Step", "Training Loss")
         },
         steps=last.get("Step", 0),
-        progress=evaluations if trainer.state.global_step else [],
+        progress=rows if trainer.state.global_step else [],
     )
 
 
@@ -130,26 +130,6 @@ def _data_source(trainer: Any, given: Any) -> tuple[list[str], list[str], list[d
         given.dataset_args or [data.config_name],
         [{"config": data.config_name, "split": str(data.split)}],
     )
-
-
-def evaluated(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each step with an evaluation: epoch, step, the last training loss, and its metrics."""
-    rows: dict[int, dict[str, Any]] = {}
-    training_loss = None
-    for entry in log:
-        training_loss = entry.get("loss", training_loss)
-        metrics = {n: v for n, v in entry.items() if n.startswith("eval_") and not n.endswith(_TIMES)}
-        if metrics:
-            start = {"Epoch": entry.get("epoch"), "Step": entry["step"], "Training Loss": training_loss}
-            row = rows.setdefault(entry["step"], start)
-            shown = {title(name.removeprefix("eval_")): value for name, value in metrics.items()}
-            row |= dict(sorted(shown.items(), key=lambda item: not item[0].endswith("Loss")))
-    return list(rows.values())
-
-
-def title(name: str) -> str:
-    """A metric's name for people: "F1 Macro" for "f1_macro"."""
-    return " ".join(part.capitalize() for part in name.split("_"))
 
 
 def hyperparameters(args: Any) -> dict[str, Any]:
