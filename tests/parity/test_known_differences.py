@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests import helpers
-from tests.parity.runner import BERT, DICT, GPT2, LIBRARIES, build_trainer, run
+from tests.parity.families import VIT
+from tests.parity.options import OPTIONS
+from tests.parity.runner import BERT, DICT, GPT2, LIBRARIES, build_trainer, run, run_both
 from tests.parity.test_events import record
 
 WINDOWS = {
@@ -71,3 +73,21 @@ def test_reference_abandons_an_update_that_is_stopped_in_the_middle(event: str, 
         name: sum(happened[0] == "on_optimizer_step" for happened in events) for name, events in seen.items()
     }
     assert steps == {"transformers": 2, "etude": 3}
+
+
+def test_reference_does_not_load_the_best_model_where_files_have_other_names(tmp_path: Path) -> None:
+    """The files of a ViT name its layers otherwise than its modules do: the reference leaves them as they were."""
+    from transformers import ViTForImageClassification
+
+    distances = {}
+    for outcome in run_both(OPTIONS["best-at-end"](VIT), tmp_path):
+        best = outcome.trainer.state
+        assert best.best_global_step < best.global_step, (
+            "the last weights are the best: the test would show nothing"
+        )
+        loaded = ViTForImageClassification.from_pretrained(best.best_model_checkpoint)
+        distances[outcome.folder.name] = helpers.relative_difference(
+            outcome.weights, helpers.weights_of(loaded)
+        )
+    assert distances["etude"] == 0.0
+    assert distances["transformers"] > 0.1
