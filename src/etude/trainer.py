@@ -106,6 +106,7 @@ class Trainer(
         overriding.refuse_ignored(self)
         construction.model_or_init(model, model_init)
         construction.optimizers_fit(optimizers, optimizer_cls_and_kwargs, model_init)
+        construction.learning_rates_fit(self.args, optimizers)
         construction.collator_fits(data_collator)
         construction.data_fits(self.args, train_dataset, eval_dataset)
         construction.best_metric_fits(self.args)

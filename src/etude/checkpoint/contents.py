@@ -14,10 +14,14 @@ from etude.core.rng import random_state
 from etude.core.state import TrainerState
 
 
-def save_optimizer(folder: Path, optimizer: Any, scheduler: Any, scaler_state: dict[str, Any]) -> None:
-    """Writes the state of optimizer, schedule and, where there is one, loss scaler."""
+def save_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
+    """Writes the state of optimizer and schedule."""
     torch.save(optimizer.state_dict(), folder / files.OPTIMIZER)
     torch.save(scheduler.state_dict(), folder / files.SCHEDULER)
+
+
+def save_scaler(folder: Path, scaler_state: dict[str, Any]) -> None:
+    """Writes the state of the loss scaler, where there is one."""
     if scaler_state:
         torch.save(scaler_state, folder / files.SCALER)
 

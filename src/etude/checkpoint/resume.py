@@ -98,6 +98,12 @@ def load_optimizer(folder: str, optimizer: Any, scheduler: Any) -> None:
         part.load_state_dict(load_tensors(path))
 
 
+def load_random_state(folder: str, rank: int, world_size: int) -> dict[str, Any]:
+    """The random state of a process; empty where the checkpoint does not have it."""
+    path = Path(folder) / files.random_state_file(rank, world_size)
+    return dict(load_tensors(path)) if path.is_file() else {}
+
+
 def load_position(
     folder: str, state: TrainerState, plan: Plan, steps: int, rank: int, world_size: int
 ) -> SavedPosition:
@@ -106,8 +112,7 @@ def load_position(
     Args:
         steps: micro-batches of each process in one update.
     """
-    random = Path(folder) / files.random_state_file(rank, world_size)
-    saved = load_tensors(random) if random.is_file() else {}
+    saved = load_random_state(folder, rank, world_size)
     if not saved:
         logger.warning(
             "%s has no random state for process %d of %d: dropout will differ.", folder, rank, world_size

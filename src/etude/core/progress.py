@@ -18,6 +18,7 @@ class Progress:
             state is saved.
         grad_norm: norm of the last update's gradient before clipping, on the device.
         learning_rate: learning rate of the last update.
+        logged_loss: sum of the losses of the steps that are logged.
         stop_epoch, stop_training: what callbacks had asked for when the state was saved.
     """
 
@@ -33,7 +34,7 @@ class Progress:
         self.grad_norm: torch.Tensor | None = None
         self.learning_rate: float | None = None
         self._pending: torch.Tensor | None = None
-        self._logged = 0.0
+        self.logged_loss = 0.0
 
     def finish_epoch(self) -> None:
         """Moves the position to the start of the next epoch."""
@@ -57,12 +58,12 @@ class Progress:
     def mark_logged(self, step: int, loss_sum: float) -> None:
         """Files the pending losses, whose sum over the row's steps is `loss_sum`, as logged at `step`."""
         self.last_logged_step = step
-        self._logged += loss_sum
+        self.logged_loss += loss_sum
         self._pending = None
 
     def total_loss(self, pending: float) -> float:
         """Sum of the losses of all steps of the run, given that of the pending ones."""
-        return self._logged + pending
+        return self.logged_loss + pending
 
     def state_dict(self) -> dict[str, Any]:
         """Everything above as plain values; floats survive JSON to the bit."""
@@ -77,7 +78,7 @@ class Progress:
             "grad_norm": None if self.grad_norm is None else self.grad_norm.item(),
             "pending_loss": None if pending is None else pending.item(),
             "pending_dtype": None if pending is None else str(pending.dtype).removeprefix("torch."),
-            "logged_loss": self._logged,
+            "logged_loss": self.logged_loss,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -87,7 +88,7 @@ class Progress:
         self.learning_rate = state_dict["learning_rate"]
         norm = state_dict["grad_norm"]
         self.grad_norm = None if norm is None else torch.tensor(norm, dtype=torch.float64)
-        self._logged = state_dict["logged_loss"]
+        self.logged_loss = state_dict["logged_loss"]
         self._pending = None
         if state_dict["pending_loss"] is not None:
             dtype = getattr(torch, state_dict["pending_dtype"])

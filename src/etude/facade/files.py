@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from etude import saving
+from etude.checkpoint import contents, files, resume
 from etude.checkpoint.weights import load_weights
+from etude.core.rng import restore_random_state
 from etude.facade.base import TrainerAttributes
 from etude.loops.evaluate import find_metric
+
+logger = logging.getLogger(__name__)
 
 
 class FileMethods(TrainerAttributes):
@@ -43,6 +49,40 @@ class FileMethods(TrainerAttributes):
         """Restores optimizer and schedule of a checkpoint."""
         if checkpoint is not None:
             saving.load_optimizer_and_scheduler(self, checkpoint)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Writes optimizer and schedule into a checkpoint."""
+        contents.save_optimizer(Path(output_dir), self.optimizer, self.lr_scheduler)
+
+    def _save_scaler(self, output_dir: str) -> None:
+        """Writes the loss scaler into a checkpoint, where there is one."""
+        contents.save_scaler(Path(output_dir), self._etude.precision.state_dict())
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Restores the loss scaler of a checkpoint, where there is one."""
+        path = Path(checkpoint or "") / files.SCALER
+        if checkpoint is not None and path.is_file():
+            self._etude.precision.load_state_dict(resume.load_tensors(path))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Writes the random state of this process into a checkpoint."""
+        run, world = self._etude.run, self._etude.strategy.world
+        began = {} if run is None else run.epoch_random
+        contents.save_random_state(Path(output_dir), began, world.rank, world.size)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Restores the random state of this process, as it was when the checkpoint was written."""
+        world = self._etude.strategy.world
+        saved = {} if checkpoint is None else resume.load_random_state(checkpoint, world.rank, world.size)
+        if saved:
+            restore_random_state(saved)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Says which weights a subclass's own `_load_from_checkpoint` did not find, or had no place for."""
+        shared = set(getattr(self.model, "_keys_to_ignore_on_save", None) or ())
+        for what, keys in (("lacks", load_result.missing_keys), ("has too many", load_result.unexpected_keys)):
+            if told := sorted(set(keys) - shared):
+                logger.warning("The checkpoint %s weights: %s.", what, ", ".join(told))
 
     def _load_best_model(self) -> None:
         """Puts the weights of the best checkpoint into the model."""

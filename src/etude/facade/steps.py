@@ -30,9 +30,13 @@ class StepMethods(TrainerAttributes):
         The number is None where the model is not given it, or where the labels cannot be counted.
         """
         batches = list(itertools.islice(epoch_iterator, num_batches))
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
+        """How many label items the micro-batches of an update have, those of other processes included."""
         if not (self.model_accepts_loss_kwargs or self.compute_loss_func is not None):
-            return batches, None
-        return batches, self._etude.accumulation.count(batches, device)
+            return None
+        return self._etude.accumulation.count(batch_samples, device)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
@@ -100,11 +104,20 @@ class StepMethods(TrainerAttributes):
 
     def compute_loss_context_manager(self) -> contextlib.ExitStack:
         """The context in which `compute_loss` is called; empty, for subclasses to add to."""
-        return contextlib.ExitStack()
+        stack = contextlib.ExitStack()
+        stack.enter_context(self.autocast_smart_context_manager())
+        return stack
+
+    def autocast_smart_context_manager(
+        self, cache_enabled: bool | None = True
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Part of that context; does nothing, as the model itself runs in the chosen precision."""
+        return _NOTHING
 
     def _loss_context(self) -> contextlib.AbstractContextManager[Any]:
         """`compute_loss_context_manager`, or nothing where nobody overrides it."""
-        if type(self).compute_loss_context_manager is StepMethods.compute_loss_context_manager:
+        plain = type(self).compute_loss_context_manager is StepMethods.compute_loss_context_manager
+        if plain and type(self).autocast_smart_context_manager is StepMethods.autocast_smart_context_manager:
             return _NOTHING
         return self.compute_loss_context_manager()
 

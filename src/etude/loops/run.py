@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,6 +56,10 @@ class Hooks(Protocol):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None: ...
 
+    def _get_learning_rate(self) -> float: ...
+
+    def _load_rng_state(self, checkpoint: str | None) -> None: ...
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -84,8 +88,24 @@ class LoopSettings:
 class ResumePoint:
     """Random states of an interrupted epoch: when it began, and when the checkpoint was written."""
 
+    checkpoint: str
     at_epoch_start: dict[str, Any] | None
     at_checkpoint: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a subclass of the Trainer does itself; found out once, so that nothing else pays for it.
+
+    Attributes:
+        clip: clips the gradients and returns their norm.
+        due: logs, evaluates and saves.
+        track_tokens: count tokens although the arguments do not ask for it.
+    """
+
+    clip: Callable[[Run], torch.Tensor] | None = None
+    due: Callable[[Run], None] | None = None
+    track_tokens: bool = False
 
 
 @dataclass
@@ -105,6 +125,7 @@ class Run:
     loader: Any
     progress: Progress
     tokens: TokenCounter | None = None
+    overrides: Overrides = Overrides()
     resume: ResumePoint | None = None
     start_time: float = 0.0
     first_step: int = 0
@@ -112,6 +133,11 @@ class Run:
 
     epoch_random: dict[str, Any] = field(default_factory=dict)
     parameters: list[nn.Parameter] = field(default_factory=list)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the Trainer is shown each micro-batch to count its tokens."""
+        return self.tokens is not None or self.overrides.track_tokens
 
     def fire(self, event: str) -> None:
         """Lets the callbacks hear an event; they may replace the control object."""

@@ -34,7 +34,7 @@ def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
         with run.strategy.synchronize(run.model, last):
             losses.append(hooks.training_step(run.model, inputs, num_items))
         run.progress.flops += hooks.floating_point_ops(inputs)
-        if run.tokens is not None and index <= len(batches) - spare:
+        if run.counts_tokens and index <= len(batches) - spare:
             hooks._track_num_input_tokens(inputs)
         run.accumulation.advance()
         run.progress.micro_steps += 1
@@ -43,12 +43,12 @@ def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
     loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     run.precision.unscale(run.optimizer)
-    run.progress.grad_norm = norm = clip(run.parameters, run.settings.max_grad_norm)
+    run.progress.grad_norm = norm = clipped(run)
     run.fire("on_pre_optimizer_step")
     schedule_moves = run.guard.step(run.optimizer, loss, norm, hooks.state.global_step + 1)
     run.fire("on_optimizer_step")
 
-    run.progress.learning_rate = current_learning_rate(run)
+    run.progress.learning_rate = hooks._get_learning_rate()
     if schedule_moves:
         run.scheduler.step()
     for parameter in run.parameters:
@@ -58,6 +58,13 @@ def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
     hooks.state.epoch = run.progress.epoch + run.progress.micro_steps / run.plan.epoch_length
     run.fire("on_step_end")
     run.agree()
+
+
+def clipped(run: Run) -> torch.Tensor:
+    """Clips the gradients of the run, in a subclass's way where there is one, and returns their norm before that."""
+    if run.overrides.clip is not None:
+        return run.overrides.clip(run)
+    return clip(run.parameters, run.settings.max_grad_norm)
 
 
 def clip(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:

@@ -11,7 +11,7 @@ from etude.core.rng import random_state, restore_random_state
 from etude.data.loader import any_batch, set_epoch, start_at
 from etude.guards.oom import empty_device_cache
 from etude.loops.run import Run
-from etude.loops.step import current_learning_rate, update
+from etude.loops.step import update
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def train(run: Run) -> None:
     if run.settings.evaluate_first and run.resume is None:
         run.hooks._evaluate(None, run.settings.ignore_keys, skip_scheduler=True)
     if run.resume is not None and run.resume.at_checkpoint is not None and run.progress.micro_steps == 0:
-        restore_random_state(run.resume.at_checkpoint)
+        run.hooks._load_rng_state(run.resume.checkpoint)
     if run.progress.stop_training:
         logger.info("A callback had stopped this run at step %d.", run.hooks.state.global_step)
         return
@@ -82,7 +82,7 @@ def open_epoch(run: Run) -> Iterator[Any]:
     if not run.settings.skip_data:
         run.progress.micro_steps = 0
     if resume.at_checkpoint is not None:
-        restore_random_state(resume.at_checkpoint)
+        run.hooks._load_rng_state(resume.checkpoint)
     return batches
 
 
@@ -111,6 +111,14 @@ def next_window(run: Run, batches: Iterator[Any]) -> tuple[list[Any], Any, int]:
 
 
 def due(run: Run) -> None:
+    """What is due after an update or an epoch, in a subclass's way where there is one."""
+    if run.overrides.due is not None:
+        run.overrides.due(run)
+    else:
+        log_evaluate_save(run)
+
+
+def log_evaluate_save(run: Run) -> None:
     """Logs, evaluates and saves, in this order, as far as callbacks asked for it."""
     hooks = run.hooks
     control = hooks.control
@@ -142,7 +150,7 @@ def log_training(run: Run) -> None:
     norm, rate = run.progress.grad_norm, run.progress.learning_rate
     if norm is not None:
         row["grad_norm"] = norm.item()
-    row["learning_rate"] = current_learning_rate(run) if rate is None else rate
+    row["learning_rate"] = run.hooks._get_learning_rate() if rate is None else rate
     run.hooks.store_flos()
     run.progress.mark_logged(state.global_step, loss_sum)
     run.hooks.log(row, run.start_time)
