@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.utils.data import DataLoader
 
+from etude.arguments import TrainingArguments
 from etude.core import signature
 from etude.core.names import IntervalStrategy
 from etude.data.loader import has_length
 from etude.errors import ConfigurationError, SetupError
+from etude.optim.assemble import own_groups
 from etude.optional import is_instance_of
 
 logger = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ def _headless_names() -> set[str]:
     return names
 
 
-def optimizers_fit(optimizers: Any, optimizer_cls_and_kwargs: Any, model_init: Any) -> None:
+def optimizers_fit(args: Any, optimizers: Any, optimizer_cls_and_kwargs: Any, model_init: Any) -> None:
     """Ready-made optimizers exclude the other ways to get one."""
     given = any(part is not None for part in optimizers)
     if optimizers[0] is not None and optimizer_cls_and_kwargs is not None:
@@ -63,6 +66,33 @@ def optimizers_fit(optimizers: Any, optimizer_cls_and_kwargs: Any, model_init: A
         raise SetupError(
             "Passing `optimizers` together with `model_init` cannot work: each training builds a new model, whose "
             "parameters the optimizer would not have. Override `create_optimizer` and `create_scheduler` instead."
+        )
+    if optimizers[0] is not None:
+        own_groups(args, "the optimizer in `optimizers`")
+
+
+def arguments_fit(args: Any) -> None:
+    """The arguments are etude's own."""
+    if not isinstance(args, TrainingArguments):
+        kind = f"{type(args).__module__}.{type(args).__qualname__}"
+        raise ConfigurationError(f"`args` must be etude's TrainingArguments, it is a {kind}.")
+
+
+def functions_fit(**functions: Any) -> None:
+    """What is to be called must be a function."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise ConfigurationError(f"`{name}` must be a function, it is a {type(function).__name__}.")
+
+
+def optimizer_fits_model(optimizer: Any, model: nn.Module) -> None:
+    """An optimizer that has none of the model's parameters would train nothing."""
+    trained = {id(parameter) for parameter in model.parameters()}
+    groups = getattr(optimizer, "param_groups", None)
+    if groups and not any(id(parameter) in trained for group in groups for parameter in group["params"]):
+        raise SetupError(
+            "The optimizer has none of the model's parameters, so that nothing would be trained: make it from "
+            "`model.parameters()` of the model that the Trainer is given (`optimizers`, `create_optimizer`)."
         )
 
 
@@ -76,7 +106,12 @@ def collator_fits(data_collator: Any) -> None:
 
 
 def data_fits(args: Any, train_dataset: Any, eval_dataset: Any) -> None:
-    """Data sets must be there where the arguments need them."""
+    """Data sets must be there where the arguments need them, and be no loaders."""
+    for name, data in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+        if isinstance(data, DataLoader):
+            raise ConfigurationError(
+                f"`{name}` is a DataLoader: give the data set itself, or override `get_{name.partition('_')[0]}_dataloader`."
+            )
     if args.eval_strategy != IntervalStrategy.NO and eval_dataset is None:
         raise ConfigurationError(
             f"You have set `eval_strategy='{args.eval_strategy}'` but there is no `eval_dataset`: give one, or set "

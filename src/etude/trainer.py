@@ -101,15 +101,20 @@ class Trainer(
             warnings.warn("`tokenizer` is now called `processing_class`.", FutureWarning, stacklevel=2)
             processing_class = tokenizer if processing_class is None else processing_class
         self.args = TrainingArguments(output_dir="tmp_trainer") if args is None else args
+        construction.arguments_fit(self.args)
         self._memory_tracker = TrainerMemoryTracker(self.args.skip_memory_metrics, self.args.device)
         self._memory_tracker.start("init")
         overriding.refuse_ignored(self)
         construction.model_or_init(model, model_init)
-        construction.optimizers_fit(optimizers, optimizer_cls_and_kwargs, model_init)
-        construction.learning_rates_fit(self.args, optimizers)
+        construction.optimizers_fit(self.args, optimizers, optimizer_cls_and_kwargs, model_init)
         construction.collator_fits(data_collator)
         construction.data_fits(self.args, train_dataset, eval_dataset)
         construction.best_metric_fits(self.args)
+        construction.functions_fit(
+            compute_metrics=compute_metrics,
+            compute_loss_func=compute_loss_func,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )
         construction.metrics_fit(self.args, compute_metrics)
         preparation.seed(self.args)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,11 +31,49 @@ class Norms(nn.Module):
         return x
 
 
+TEXT = {
+    "vocab_size": 16,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
+VISION = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "image_size": 8,
+          "patch_size": 4}  # fmt: skip
+SIZES: dict[str, dict[str, Any]] = {  # one of each family, without a decoder's second copy of the same names
+    "LlamaForCausalLM": {**TEXT, "num_key_value_heads": 1},
+    "Qwen3ForCausalLM": {**TEXT, "num_key_value_heads": 1, "head_dim": 4},
+    "DebertaV2ForTokenClassification": {**TEXT, "relative_attention": True, "position_buckets": 4},
+    "ModernBertForMaskedLM": {**TEXT, "global_attn_every_n_layers": 1, "pad_token_id": 0},
+    "MambaForCausalLM": {"vocab_size": 16, "hidden_size": 8, "num_hidden_layers": 1, "state_size": 2},
+    "T5ForConditionalGeneration": {
+        "vocab_size": 16, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2,
+    },
+    "BartForConditionalGeneration": {
+        "vocab_size": 16, "d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "max_position_embeddings": 8,
+    },
+    "ViTForImageClassification": VISION,
+    "ConvNextForImageClassification": {"hidden_sizes": [4, 8], "depths": [1, 1], "num_stages": 2},
+    "ResNetForImageClassification": {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]},
+}  # fmt: skip
+
+
+def from_size(name: str) -> nn.Module:
+    """A tiny model of transformers with random weights."""
+    import transformers
+
+    cls = getattr(transformers, name)
+    made: nn.Module = cls(cls.config_class(**SIZES[name]))
+    return made
+
+
 MODELS = {
     "bert": helpers.bert_classifier,
     "gpt2": helpers.gpt2_model,
     "dict": helpers.DictClassifier,
     "norms": Norms,
+    **{name: partial(from_size, name) for name in SIZES},
 }
 
 

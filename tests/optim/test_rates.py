@@ -143,3 +143,12 @@ def test_groups_of_the_optimizers_own_exclude_them() -> None:
     )
     with pytest.raises(ConfigurationError, match="`learning_rates` has no effect"):
         trainer.create_optimizer()
+
+
+def test_an_optimizer_that_is_given_excludes_them() -> None:
+    model = helpers.DictClassifier()
+    args = helpers.training_arguments(etude, "x", layerwise_lr_decay=0.5)
+    with pytest.raises(
+        ConfigurationError, match="`layerwise_lr_decay` has no effect: the optimizer in `optimizers`"
+    ):
+        etude.Trainer(model, args, optimizers=(torch.optim.SGD(model.parameters(), lr=0.1), None))
