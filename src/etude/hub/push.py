@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,11 +18,11 @@ from etude.hub.client import client
 SNAPSHOT_PREFIX = ".push-"
 # Checkpoints, what is being written, and what the user marks as private by an underscore.
 LEFT_OUT = ("_*", f"{files.FOLDER_PREFIX}-*", f"{files.STAGING_PREFIX}*", f"{SNAPSHOT_PREFIX}*")
-LAST_CHECKPOINT = "last-checkpoint"
+LARGEST_COPY = 64 << 20  # bytes
 # What a checkpoint has besides the model: the state to go on from, and a card that must not replace that of the run.
 NOT_THE_MODEL = (
     *(files.OPTIMIZER, files.SCHEDULER, files.SCALER, "rng_state*", files.TRAINER_STATE, files.ETUDE_STATE),
-    *("optimizer.bin", "optimizer_*", "pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py"),
+    *("optimizer.bin", "optimizer_[0-9]*", "pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py"),
     "README.md",
 )
 
@@ -64,14 +66,12 @@ def checkpoint_push(
         message: of the commit.
         path_in_repo: folder of the repository for the whole checkpoint, in a second commit; None: only the model.
     """
-    snapshot = output_dir / f"{SNAPSHOT_PREFIX}{checkpoint.name}"
-    shutil.rmtree(snapshot, ignore_errors=True)
+    snapshot = Path(tempfile.mkdtemp(prefix=f"{SNAPSHOT_PREFIX}{checkpoint.name}-", dir=output_dir))
     whole = {path.relative_to(checkpoint): path for path in files_below(checkpoint)}
     model = {inside: path for inside, path in whole.items() if not matches(inside.parts[0], NOT_THE_MODEL)}
     others = {path.relative_to(output_dir): path for path in pushed_files(output_dir)}
     lay_out(model, snapshot / "model", link)
-    # the run goes on writing to the others
-    lay_out({i: path for i, path in others.items() if i not in model}, snapshot / "model", shutil.copyfile)
+    lay_out({i: path for i, path in others.items() if i not in model}, snapshot / "model", copy)
     if path_in_repo is not None:
         lay_out(whole, snapshot / "checkpoint", link)
 
@@ -114,7 +114,16 @@ def lay_out(paths: Mapping[Path, Path], folder: Path, how: Callable[[Path, Path]
     """Puts files into `folder` under their names there."""
     for inside, path in paths.items():
         (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-        how(path, folder / inside)
+        with contextlib.suppress(FileNotFoundError):  # a temporary file of some tracker
+            how(path, folder / inside)
+
+
+def copy(source: Path, target: Path) -> None:
+    """What a small file, such as a log that is written to, holds now; large ones are linked."""
+    if source.stat().st_size > LARGEST_COPY:
+        link(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def link(source: Path, target: Path) -> None:
