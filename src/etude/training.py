@@ -17,6 +17,7 @@ from etude.core.interval import aligned
 from etude.core.names import DebugOption, NonFinitePolicy, SaveStrategy
 from etude.core.outputs import TrainOutput
 from etude.core.progress import Progress
+from etude.core.rng import following
 from etude.core.signature import count_parameters
 from etude.core.speed import speed_metrics
 from etude.core.state import Plan, TrainerState
@@ -52,7 +53,8 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
     for parameter in run.model.parameters():
         parameter.grad = None
     watch = DebugOption.UNDERFLOW_OVERFLOW in trainer.args.debug
-    with engine.running(trainer.model), watched(trainer.model, watch):
+    drawing = following(trainer.data_collator)  # a collator with a seed of its own
+    with engine.running(trainer.model), watched(trainer.model, watch), drawing:
         loop.train(run)
     return trainer._finalize_training(None, run.plan.num_samples, run.start_time)  # type: ignore[no-any-return]
 

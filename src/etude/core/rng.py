@@ -6,10 +6,25 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+
+
+@runtime_checkable
+class HasRandomState(Protocol):
+    """What draws from a generator of its own, such as a collator with a seed."""
+
+    def get_rng_state(self) -> Any:
+        """The state of the generator: a tensor, or plain values."""
+
+    def set_rng_state(self, state: Any) -> None:
+        """Puts the generator back into that state."""
+
+
+_followed: list[HasRandomState] = []
+_batch_seed: int | None = None
 
 
 def set_seed(seed: int, deterministic: bool = False) -> None:
@@ -61,6 +76,8 @@ def random_state() -> dict[str, Any]:
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state()
+    if _followed:
+        state["own"] = [part.get_rng_state() for part in _followed]
     return state
 
 
@@ -70,6 +87,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state(state["numpy"])
     torch.random.set_rng_state(state["cpu"])
+    for part, own in zip(_followed, state.get("own", []), strict=False):
+        part.set_rng_state(own)
     cuda = state.get("cuda")
     if cuda is None or not torch.cuda.is_available():
         return
@@ -77,6 +96,17 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(cuda)
     else:
         torch.cuda.set_rng_state(cuda)
+
+
+@contextmanager
+def following(*parts: Any) -> Iterator[None]:
+    """While it lasts, the random state is also that of those parts which have one of their own."""
+    own = [part for part in parts if isinstance(part, HasRandomState)]
+    _followed.extend(own)
+    try:
+        yield
+    finally:
+        del _followed[len(_followed) - len(own) :]
 
 
 @contextmanager
@@ -93,6 +123,18 @@ def seed_for(seed: int, *position: int) -> int:
     """A 63-bit seed for one place of a run (an epoch, a batch), independent of how the run got there."""
     words = np.random.SeedSequence([seed % 2**32, *position]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
+
+
+def seed_batch(seed: int) -> None:
+    """Seeds a loading process for one batch."""
+    global _batch_seed
+    _batch_seed = seed
+    set_seed(seed)
+
+
+def batch_seed() -> int | None:
+    """The seed of the batch that this process is loading; None where it is not one that seeds its batches."""
+    return _batch_seed
 
 
 def seed_worker(worker_id: int, num_workers: int, rank: int) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import numpy as np
-import torch
 from torch.utils.data import Dataset, IterableDataset
 
+from etude.core.rng import seed_batch
 from etude.data.samplers import SeededBatch
 
 
@@ -22,9 +20,7 @@ class SeededDataset(Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         if isinstance(indices, SeededBatch):
-            random.seed(indices.seed)
-            np.random.seed(indices.seed % 2**32)
-            torch.manual_seed(indices.seed)
+            seed_batch(indices.seed)
         if hasattr(self._dataset, "__getitems__"):
             return list(self._dataset.__getitems__(list(indices)))
         return [self._dataset[index] for index in indices]

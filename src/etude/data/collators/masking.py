@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
+from etude.core.rng import batch_seed, seed_for
 from etude.data.collators.base import (
     DataCollatorMixin,
     joined_ids,
@@ -133,10 +134,33 @@ class DataCollatorForLanguageModeling(DataCollatorMixin):
             return torch.Generator().manual_seed(seed)
         return np.random.default_rng(seed)
 
-    def _batch(self, examples: list[Any], return_tensors: str) -> Any:
-        is_torch = isinstance(self.generator, torch.Generator)
-        if self.seed is not None and (self.generator is None or is_torch != (return_tensors == "pt")):
+    def get_rng_state(self) -> Any:
+        """The state of the generator, for checkpoints; None where it has not drawn yet."""
+        if isinstance(self.generator, torch.Generator):
+            return self.generator.get_state()
+        return None if self.generator is None else self.generator.bit_generator.state
+
+    def set_rng_state(self, state: Any) -> None:
+        """Puts the generator back into that state."""
+        self.generator = None
+        if isinstance(state, torch.Tensor):
+            self.generator = torch.Generator().set_state(state)
+        elif state is not None:
+            self.generator = np.random.default_rng()
+            self.generator.bit_generator.state = state
+
+    def _choose_generator(self, seed: int, return_tensors: str) -> None:
+        """The generator of this process; in Etude's loading processes one for each batch, whoever loads it."""
+        batch = batch_seed()
+        is_other_kind = isinstance(self.generator, torch.Generator) != (return_tensors == "pt")
+        if batch is not None:
+            self.generator = self.get_generator(seed_for(seed, batch), return_tensors)
+        elif self.generator is None or is_other_kind:
             self.create_rng(return_tensors)
+
+    def _batch(self, examples: list[Any], return_tensors: str) -> Any:
+        if self.seed is not None:
+            self._choose_generator(self.seed, return_tensors)
         batch, offsets = self._padded(examples, return_tensors)
         special = batch.pop("special_tokens_mask", None)
         if not self.mlm:
