@@ -16,6 +16,7 @@ from etude.facade.processes import ProcessMethods
 from etude.loops import step
 from etude.loops import train as loop
 from etude.loops.run import Run
+from etude.preparation import places_model
 from etude.training import finish, make_plan, wrapped
 
 
@@ -60,7 +61,14 @@ class LoopMethods(ProcessMethods):
             training: whether it is to be trained.
             dataloader: not used.
         """
-        return wrapped(model, self.model, self._etude.strategy) if training else self.model
+        if not training:
+            return self.model
+        strategy = self._etude.strategy
+        first = next(self.model.parameters(), None)
+        if first is not None and first.device != strategy.device and places_model(self.args, self.model):
+            self._move_model_to_device(self.model, strategy.device)  # the attribute was set to another model
+        module: nn.Module = wrapped(model, self.model, strategy)
+        return module
 
     def _get_learning_rate(self) -> float:
         """The learning rate of the first parameter group, as it is logged."""
