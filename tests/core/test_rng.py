@@ -135,3 +135,46 @@ def test_a_worker_of_any_process_draws_what_the_reference_draws() -> None:
         function(1, num_workers=2, rank=3)
         drawn.append(draw())
     assert drawn[0] == drawn[1]
+
+
+class Own:
+    """Has a generator of its own."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(1)
+
+    def get_rng_state(self) -> torch.Tensor:
+        return self.generator.get_state()
+
+    def set_rng_state(self, state: torch.Tensor) -> None:
+        self.generator.set_state(state)
+
+    def draw(self) -> float:
+        return torch.rand((), generator=self.generator).item()
+
+
+def test_parts_with_generators_of_their_own_are_followed_for_a_while() -> None:
+    first, second = Own(), Own()
+    with rng.following(first, None, second):
+        second.draw()
+        state = rng.random_state()
+        expected = [first.draw(), second.draw()]
+        with rng.undisturbed():
+            first.draw()
+        assert first.draw() != expected[0]
+        rng.restore_random_state(state)
+        assert [first.draw(), second.draw()] == expected
+    assert "own" not in rng.random_state()
+    rng.restore_random_state(state)  # nobody to give it to
+    assert first.draw() != expected[0]
+
+
+def test_a_process_knows_the_seed_of_the_batch_that_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rng, "_batch_seed", None)
+    with rng.undisturbed():
+        assert rng.batch_seed() is None
+        rng.seed_batch(2**40 + 1)
+        assert rng.batch_seed() == 2**40 + 1
+        drawn = torch.rand(()).item()
+        rng.seed_batch(2**40 + 1)
+        assert torch.rand(()).item() == drawn

@@ -265,3 +265,13 @@ def test_loading_processes_draw_what_the_position_says() -> None:
     whole = list(loader)
     loading.set_epoch(loader, 0)
     assert list(loading.start_at(loader, 2)) == whole[2:]
+
+
+def test_ranks_of_a_divided_sampler_do_not_draw_the_same() -> None:
+    data = Reads(8)
+    loaders = [
+        own_loader(data, rank, 2, DistributedSampler(data, 2, rank), settings=LoaderSettings(num_workers=1))
+        for rank in range(2)
+    ]
+    seeds = [[batch.seed for batch in loader.batch_sampler] for loader in loaders]
+    assert len({*seeds[0], *seeds[1]}) == len(seeds[0]) * 2

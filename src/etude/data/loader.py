@@ -37,10 +37,10 @@ class LoaderSettings:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def has_length(data: Any) -> bool:
-    """Whether `len(data)` works."""
+def has_length(dataset: Any) -> bool:
+    """Whether `len(dataset)` works."""
     try:
-        return len(data) is not None
+        return len(dataset) is not None
     except (TypeError, NotImplementedError, AttributeError):
         return False
 
@@ -81,6 +81,7 @@ def train_loader(
         divided = isinstance(sampler, DistributedSampler)
         rank, size = (0, 1) if divided else (world.rank, world.size)
         batches = GlobalBatchSampler(reseeded(sampler, seed), batch_size, drop_last, rank, size)
+        seed += world.rank if divided else 0  # processes should not draw the same
     return _of_steps(dataset, batches, seed, options)
 
 
