@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,14 @@ def model_or_init(model: Any, model_init: Any) -> None:
         )
     if model is not None and not isinstance(model, nn.Module):
         raise ConfigurationError(f"`model` must be a torch.nn.Module, it is a {type(model).__name__}.")
+
+
+def processing_class_of(processing_class: Any, tokenizer: Any) -> Any:
+    """What prepares the inputs, given by its name of today or by the older one."""
+    if tokenizer is None:
+        return processing_class
+    warnings.warn("`tokenizer` is now called `processing_class`.", FutureWarning, stacklevel=3)
+    return tokenizer if processing_class is None else processing_class
 
 
 def has_head(model: nn.Module, has_own_loss: bool) -> None:
@@ -110,7 +119,8 @@ def data_fits(args: Any, train_dataset: Any, eval_dataset: Any) -> None:
     for name, data in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
         if isinstance(data, DataLoader):
             raise ConfigurationError(
-                f"`{name}` is a DataLoader: give the data set itself, or override `get_{name.partition('_')[0]}_dataloader`."
+                f"`{name}` is a DataLoader: give the data set itself, or override "
+                f"`get_{name.partition('_')[0]}_dataloader`."
             )
     if args.eval_strategy != IntervalStrategy.NO and eval_dataset is None:
         raise ConfigurationError(

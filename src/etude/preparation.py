@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -125,3 +126,11 @@ def token_counts(trainer: Any, start_time: float | None) -> dict[str, float]:
     if start_time is not None and engine.run is not None:
         row |= speed_metrics("train", start_time, num_tokens=seen - engine.run.first_tokens)
     return row
+
+
+def open_output(trainer: Any) -> None:
+    """Makes what the run writes to: the repository that is pushed to, and the folder."""
+    if trainer.args.push_to_hub:
+        trainer.init_hf_repo()
+    if trainer.args.should_save:
+        os.makedirs(str(trainer.args.output_dir), exist_ok=True)

@@ -7,8 +7,6 @@ write and read files.
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,7 @@ from etude.facade.optim import OptimizerMethods
 from etude.facade.results import ResultMethods
 from etude.facade.steps import StepMethods
 from etude.loops.accumulate import Accumulation
-from etude.memory.tracker import TrainerMemoryTracker
+from etude.memory.tracker import measured_from_here
 from etude.models.compiling import Compilation
 from etude.models.neftune import noisy_embeddings
 from etude.optional import is_instance_of
@@ -97,13 +95,9 @@ class Trainer(
         preprocess_logits_for_metrics: Callable[..., Any] | None = None,
         tokenizer: Any = None,
     ) -> None:
-        if tokenizer is not None:
-            warnings.warn("`tokenizer` is now called `processing_class`.", FutureWarning, stacklevel=2)
-            processing_class = tokenizer if processing_class is None else processing_class
         self.args = TrainingArguments(output_dir="tmp_trainer") if args is None else args
         construction.arguments_fit(self.args)
-        self._memory_tracker = TrainerMemoryTracker(self.args.skip_memory_metrics, self.args.device)
-        self._memory_tracker.start("init")
+        self._memory_tracker = measured_from_here(self.args.skip_memory_metrics, self.args.device)
         overriding.refuse_ignored(self)
         construction.model_or_init(model, model_init)
         construction.optimizers_fit(self.args, optimizers, optimizer_cls_and_kwargs, model_init)
@@ -118,7 +112,7 @@ class Trainer(
         construction.metrics_fit(self.args, compute_metrics)
         preparation.seed(self.args)
         self.train_dataset, self.eval_dataset = train_dataset, eval_dataset
-        self.processing_class = processing_class
+        self.processing_class = construction.processing_class_of(processing_class, tokenizer)
         self.data_collator = self._default_collator() if data_collator is None else data_collator
         self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
@@ -130,10 +124,7 @@ class Trainer(
         self.create_accelerator_and_postprocess()
         self._adopt_model(self.call_model_init() if model is None else model)
         self.callback_handler = self._build_callback_handler(as_list(callbacks))
-        if self.args.push_to_hub:
-            self.init_hf_repo()
-        if self.args.should_save:
-            os.makedirs(str(self.args.output_dir), exist_ok=True)
+        preparation.open_output(self)
         self.control = self.callback_handler.on_init_end(self.args, self.state, self.control)
         self._memory_tracker.stop("init")
 

@@ -73,14 +73,8 @@ def test_the_model_and_what_lies_beside_the_checkpoints(
     checkpoint.rename(folder / ".gone")
     assert pushed() == "step 5"
     (model, _, _), (whole, message, inside) = to.sent
-    names = {
-        "model.safetensors",
-        "1_Pooling/config.json",
-        "config.json",
-        "README.md",
-        "log.jsonl",
-        "runs/events",
-    }
+    names = {"model.safetensors", "1_Pooling/config.json", "optimizer_notes/x", "config.json"}
+    names |= {"README.md", "log.jsonl", "runs/events"}
     assert set(model) == names
     assert model["config.json"] == "checkpoint-5/config.json"
     assert model["README.md"] == "README.md"

@@ -21,8 +21,18 @@ LEFT_OUT = ("_*", f"{files.FOLDER_PREFIX}-*", f"{files.STAGING_PREFIX}*", f"{SNA
 LARGEST_COPY = 64 << 20  # bytes
 # What a checkpoint has besides the model: the state to go on from, and a card that must not replace that of the run.
 NOT_THE_MODEL = (
-    *(files.OPTIMIZER, files.SCHEDULER, files.SCALER, "rng_state*", files.TRAINER_STATE, files.ETUDE_STATE),
-    *("optimizer.bin", "optimizer_[0-9]*", "pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py"),
+    files.OPTIMIZER,
+    files.SCHEDULER,
+    files.SCALER,
+    files.TRAINER_STATE,
+    files.ETUDE_STATE,
+    "rng_state*",
+    "optimizer.bin",  # and what shards of it are called
+    "optimizer_[0-9]*",
+    "pytorch_model_fsdp*",
+    "global_step*",
+    "latest",
+    "zero_to_fp32.py",
     "README.md",
 )
 

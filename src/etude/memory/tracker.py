@@ -141,6 +141,13 @@ class TrainerMemoryTracker:
                 self.stop(stage)
 
 
+def measured_from_here(skip: bool, device: torch.device) -> TrainerMemoryTracker:
+    """A tracker that measures the construction of its Trainer from now on."""
+    tracker = TrainerMemoryTracker(skip, device)
+    tracker.start("init")
+    return tracker
+
+
 def _figures(stage: str, usage: dict[str, Usage]) -> dict[str, int]:
     result: dict[str, int] = {}
     for kind, used in usage.items():
