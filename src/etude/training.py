@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
 
-from etude import preparation
+from etude import construction, preparation
 from etude.arguments import TrainingArguments
 from etude.checkpoint import resume
 from etude.checkpoint.contents import restored_callbacks
@@ -114,6 +114,7 @@ def create_optimizer(trainer: Any, num_training_steps: int) -> None:
         trainer.create_optimizer_and_scheduler(num_training_steps=num_training_steps)
     else:
         trainer.create_optimizer()
+    construction.optimizer_fits_model(trainer.optimizer, trainer.model)
 
 
 def planned(trainer: Any, loader: Any) -> Plan:
@@ -176,7 +177,8 @@ def begin_state(trainer: Any, plan: Plan, checkpoint: str | None) -> TrainerStat
                 )
     state.compute_steps(args, plan.max_steps)
     if args.load_best_model_at_end and args.save_strategy == args.eval_strategy == "steps":
-        state.save_steps = int(aligned(state.save_steps, state.eval_steps))  # shares round to steps one by one
+        # shares of the run were rounded to steps one by one
+        state.save_steps = int(aligned(state.save_steps, state.eval_steps))
     state.max_steps = plan.max_steps
     state.num_train_epochs = sys.maxsize if plan.num_epochs is None else plan.num_epochs
     state.train_batch_size = trainer._train_batch_size

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from etude.core.state import TrainerControl, TrainerState
+from etude.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,9 @@ class TrainerCallback:
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
         """An evaluation is done."""
 
-    def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
+    def on_predict(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> Any:
         """A prediction is done."""
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
@@ -156,6 +159,10 @@ class CallbackHandler(TrainerCallback):
     def add_callback(self, callback: Any) -> None:
         """Appends a callback, given as an instance or a class."""
         instance = callback() if isinstance(callback, type) else callback
+        if not any(hasattr(instance, event) for event in EVENTS):
+            raise ConfigurationError(
+                f"`callbacks`: {instance!r} hears no event: give a TrainerCallback, an instance or its class."
+            )
         if type(instance) in [type(c) for c in self.callbacks]:
             logger.warning(
                 "A second %s was added to the callbacks, which are now: %s, %s",

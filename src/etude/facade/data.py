@@ -28,6 +28,8 @@ class DataMethods(TrainerAttributes):
         """The loader of this process's share of the training data."""
         if self.train_dataset is None:
             raise DataError("Trainer: training requires a train_dataset.")
+        if has_length(self.train_dataset) and len(self.train_dataset) == 0:
+            raise DataError("Trainer: the train_dataset has no sample; look at how it was filtered.")
         return self._get_dataloader(
             dataset=self.train_dataset,
             description="Training",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from etude.core import nested
 from etude.core.outputs import EvalLoopOutput, EvalPrediction
 from etude.data.loader import num_samples, start_at
 from etude.data.loader import set_epoch as _set_epoch
-from etude.errors import MetricError
+from etude.errors import DataError, MetricError
 from etude.loops.batch import Batch
 from etude.loops.batchwise import computed_by_batch
 from etude.strategies.base import Strategy
@@ -106,7 +106,7 @@ def evaluate(
         )
         if "loss" in settings.keep:
             extras["losses"] = collected.losses(settings.join_batches)
-        metrics = dict(compute_metrics(EvalPrediction(predictions, labels, **extras)))
+        metrics = as_metrics(compute_metrics(EvalPrediction(predictions, labels, **extras)))
     if losses is not None:
         metrics[f"{prefix}_loss"] = float(losses.mean())
     seen = sum(batch.size for batch in collected.batches)
@@ -149,6 +149,19 @@ def with_prefix(metrics: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Metrics as plain numbers, each name with `prefix_` before it."""
     named = {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": v for name, v in metrics.items()}
     return {name: value.item() if _is_scalar(value) else value for name, value in named.items()}
+
+
+def as_metrics(returned: Any) -> dict[str, Any]:
+    """What `compute_metrics` has returned.
+
+    Raises:
+        DataError: it is no dictionary.
+    """
+    if not isinstance(returned, Mapping):
+        raise DataError(
+            f"`compute_metrics` must return a dictionary of numbers, it returned a {type(returned).__name__}."
+        )
+    return dict(returned)
 
 
 def find_metric(metrics: dict[str, float], name: str) -> float:

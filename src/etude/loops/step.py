@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from etude.errors import ModelOutputError
 from etude.loops.accumulate import Accumulation
 from etude.loops.run import Run
 from etude.precision import Precision
@@ -121,7 +122,21 @@ def forward_backward(
     count = accumulation.watch(num_items)
     with context:
         loss = trainer.compute_loss(model, inputs, num_items_in_batch=count)
+    if loss.numel() != 1 or not loss.requires_grad:
+        raise no_gradient_from(loss)
     divided = accumulation.is_divided(count) if is_divided is None else is_divided
     part = accumulation.weigh(loss, divided)
     precision.scale(part).backward()  # type: ignore[no-untyped-call]
     return part.detach()
+
+
+def no_gradient_from(loss: torch.Tensor) -> ModelOutputError:
+    """Why backward cannot start from this loss."""
+    if loss.numel() != 1:
+        return ModelOutputError(
+            f"The loss should be one number, it has the shape {tuple(loss.shape)}: return its mean."
+        )
+    return ModelOutputError(
+        "The loss has no gradient: either it was detached, or no parameter that it comes from has `requires_grad`. "
+        "Where only adapters are trained, `model.enable_input_require_grads()` helps."
+    )

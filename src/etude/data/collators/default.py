@@ -43,7 +43,7 @@ def default_data_collator(features: list[Any], return_tensors: str = "pt") -> di
             continue
         try:
             batch[key] = stack([row[key] for row in rows])
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # of NumPy, of PyTorch
             raise DataError(
                 f"The samples' values of {key!r} cannot be stacked ({error}): give them equal shapes, or use a data "
                 "collator that pads."
