@@ -1,7 +1,8 @@
 """Every training argument: name, type, default and meaning, in groups.
 
-Names and defaults are those of the reference; `on_nonfinite` is etude's own. The groups are plain dataclasses without
-behaviour: `TrainingArguments` joins them, `rules` checks them, `io` reads and writes them.
+Names and defaults are those of the reference; `on_nonfinite`, `learning_rates` and `layerwise_lr_decay` are etude's
+own. The groups are plain dataclasses without behaviour: `TrainingArguments` joins them, `rules` checks them, `io` reads
+and writes them.
 """
 
 from __future__ import annotations
