@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import json
 import logging
 import os
 import pickle
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
+import etude
 from etude import IntervalStrategy, SaveStrategy, SchedulerType, TrainingArguments
 from etude.arguments.legacy import KEPT
 from etude.core.names import ParallelMode
@@ -238,14 +241,132 @@ def test_the_references_command_line_parser_fills_them() -> None:
     assert args == expected
 
 
-def test_methods_that_scripts_call_are_there() -> None:
-    with helpers.library("transformers") as lib:
-        theirs = {name for name in dir(lib.TrainingArguments) if not name.startswith("_")}
-    inside = {
-        "default_optim",
-        "is_torch_greater_or_equal_than_2_8",
-        "place_model_on_device",
+@dataclass
+class TrainerLikeArguments(TrainingArguments):
+    """What trainers built on this one do: other defaults and types, options of their own, own derived values."""
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+
+    learning_rate: float = dataclasses.field(default=2e-5, metadata={"help": "Another default."})
+    bf16: bool | None = dataclasses.field(default=None, metadata={"help": "Another type."})
+    gradient_checkpointing: bool = dataclasses.field(default=True, metadata={"help": "On."})
+    model_init_kwargs: dict[str, Any] | str | None = dataclasses.field(
+        default=None, metadata={"help": "Own."}
+    )
+    divided: bool = dataclasses.field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.bf16 = not self.fp16 if self.bf16 is None else self.bf16
+        super().__post_init__()
+        self.divided = self.gradient_accumulation_steps > 1
+
+
+def test_trainers_can_build_on_them() -> None:
+    args = TrainerLikeArguments("x", model_init_kwargs='{"dtype": "float32", "n": "3"}', use_cpu=True)
+    assert (args.learning_rate, args.bf16, args.activation_checkpointing) == (2e-5, True, True)
+    assert args.model_init_kwargs == {"dtype": "float32", "n": 3}
+    changed = dataclasses.replace(args, gradient_accumulation_steps=2)
+    assert (changed.divided, args.divided) == (True, False)
+    assert pickle.loads(pickle.dumps(changed)) == copy.deepcopy(changed) == changed
+    values = args.to_dict()
+    assert "divided" not in values
+    assert TrainerLikeArguments(**values) == args
+
+
+def test_dtypes_inside_of_options_are_written_as_text() -> None:
+    args = TrainerLikeArguments(
+        "x", model_init_kwargs={"dtype": torch.bfloat16, "deep": {"dtype": torch.int8}}
+    )
+    assert json.loads(args.to_json_string())["model_init_kwargs"] == {
+        "dtype": "bfloat16",
+        "deep": {"dtype": "int8"},
     }
-    not_there_yet = {"main_process_first", *(name for name in theirs if name.startswith("set_"))}
-    ours = {*dir(TrainingArguments), *(f.name for f in dataclasses.fields(TrainingArguments))}
-    assert theirs - inside - not_there_yet - ours == set()
+
+
+def test_a_subclass_inside_of_a_function_works() -> None:
+    class Local:
+        """Named in an annotation that cannot be resolved."""
+
+    @dataclass
+    class Arguments(TrainingArguments):
+        """Its own."""
+
+        own: Local | None = None
+
+    assert Arguments("x", own=Local()).own is not None
+    with pytest.raises(ValueError, match="learning_rate"):
+        Arguments("x", learning_rate="1")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [
+        ("max_steps", np.int64(7), 7),
+        ("learning_rate", np.float32(0.5), 0.5),
+        ("learning_rate", torch.tensor(0.5), 0.5),
+        ("bf16", np.bool_(True), True),
+        ("bf16", 1, True),
+        ("bf16", None, False),
+        ("output_dir", Path("a") / "b", "a/b"),
+        ("logging_dir", Path("a"), "a"),
+        ("max_grad_norm", None, 0.0),
+        ("include_for_metrics", "loss", ["loss"]),
+        ("label_names", ("a", "b"), ("a", "b")),
+        ("debug", None, []),
+        ("debug", "underflow_overflow", ["underflow_overflow"]),
+        ("log_level", "INFO", "info"),
+        ("torch_compile_mode", "default", "default"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.logging_dir:FutureWarning")
+def test_a_value_is_kept_in_one_form(name: str, given: Any, kept: Any) -> None:
+    found = getattr(TrainingArguments(**{name: given}), name)
+    assert found == kept
+    assert type(found) is type(kept)
+
+
+@pytest.mark.parametrize("given", [{"torch_compile_backend": "eager"}, {"torch_compile_mode": "default"}, {}])
+def test_options_of_compilation_ask_for_it(given: dict[str, str]) -> None:
+    args = TrainingArguments("x", **given)
+    assert args.torch_compile is bool(given)
+    assert args.torch_compile_backend == (given.get("torch_compile_backend", "inductor") if given else None)
+
+
+# --- the surface of the reference ---------------------------------------------------------------------------------
+
+# what the reference has for itself
+INSIDE = {"default_optim", "is_torch_greater_or_equal_than_2_8"}
+
+
+def surface_of(cls: type) -> dict[str, Any]:
+    """Public methods with their parameters, properties and attributes, and the private names that others use."""
+    used = {"_n_gpu", "_setup_devices", "_no_sync_in_gradient_accumulation", "_VALID_DICT_FIELDS"}
+    found: dict[str, Any] = {}
+    for name in {name for name in dir(cls) if not name.startswith("_")} | used:
+        value = inspect.getattr_static(cls, name, None)
+        if inspect.isfunction(value):
+            parameters = inspect.signature(value).parameters.values()
+            found[name] = [(p.name, p.default) for p in parameters]
+        else:
+            found[name] = "a value"
+    return found
+
+
+def test_methods_and_properties_are_those_of_the_reference() -> None:
+    with helpers.library("transformers") as lib:
+        theirs = surface_of(lib.TrainingArguments)
+    ours = surface_of(TrainingArguments) | {f.name: "a value" for f in dataclasses.fields(TrainingArguments)}
+    different = {name for name in theirs if name not in INSIDE and ours.get(name) != theirs[name]}
+    assert different == set()
+
+
+def test_attributes_of_instances_are_those_of_the_reference() -> None:
+    with helpers.library("transformers") as lib:
+        theirs = vars(helpers.training_arguments(lib, "x"))
+    ours = helpers.training_arguments(etude, "x")
+    assert [name for name in theirs if not hasattr(ours, name) and not name.startswith("__")] == []
+
+
+def test_what_differs_is_written_down() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "differences.md").read_text()
+    assert [name for name in OWN_NAMES | OWN_DEFAULTS if f"`{name}" not in text] == []
