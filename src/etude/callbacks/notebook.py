@@ -59,13 +59,17 @@ class NotebookProgressCallback(TrainerCallback):
             self._table = table([{"Step": row["step"], "Training Loss": row["loss"]} for row in losses])
             self._draw(self._training(state))
 
-    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
         self._batches = 0
         if state.is_world_process_zero:
             self._table = table(evaluations(state.log_history)[-MOST_ROWS:])
             self._draw(self._training(state))
 
-    def on_predict(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_predict(
+        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
         self._batches = 0
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
