@@ -57,6 +57,7 @@ def test_every_name_is_one_of_the_references() -> None:
     import transformers
     from transformers import (
         debug_utils,
+        hf_argparser,
         optimization,
         trainer,
         trainer_callback,
@@ -73,6 +74,7 @@ def test_every_name_is_one_of_the_references() -> None:
         trainer_utils,
         training_args,
         debug_utils,
+        hf_argparser,
         optimization,
     )
     from transformers.data import data_collator

@@ -9,10 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "AcceleratorConfig": "etude.arguments.accelerate",
     "Adafactor": "etude.optim.adafactor",
     "AdafactorSchedule": "etude.optim.adafactor",
     "BatchRebalanceSampler": "etude.data.rebalance",
     "CallbackHandler": "etude.core.events",
+    "DataCollator": "etude.data.collators",
     "DataCollatorForLanguageModeling": "etude.data.collators",
     "DataCollatorForMultipleChoice": "etude.data.collators",
     "DataCollatorForPermutationLanguageModeling": "etude.data.collators",
@@ -35,9 +37,11 @@ _PUBLIC = {
     "ExportableState": "etude.core.state",
     "GreedyLR": "etude.optim.greedy",
     "HubStrategy": "etude.core.names",
+    "HfArg": "etude.arguments.parser",
     "HfArgumentParser": "etude.arguments.parser",
     "IntervalStrategy": "etude.core.names",
     "IterableDatasetShard": "etude.data.divided",
+    "LabelSmoother": "etude.models.smoothing",
     "LengthGroupedSampler": "etude.data.grouping",
     "NotebookProgressCallback": "etude.callbacks.notebook",
     "OPTIMIZER_NAME": "etude.utilities",
@@ -69,6 +73,7 @@ _PUBLIC = {
     "distributed_concat": "etude.utilities",
     "enable_full_determinism": "etude.core.rng",
     "find_batch_size": "etude.utilities",
+    "find_executable_batch_size": "etude.guards.oom",
     "get_adafactor_schedule": "etude.optim.adafactor",
     "get_constant_schedule": "etude.optim.schedules",
     "get_constant_schedule_with_warmup": "etude.optim.schedules",
@@ -106,6 +111,8 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
     from etude.arguments import TrainingArguments as TrainingArguments
+    from etude.arguments.accelerate import AcceleratorConfig as AcceleratorConfig
+    from etude.arguments.parser import HfArg as HfArg
     from etude.arguments.parser import HfArgumentParser as HfArgumentParser
     from etude.arguments.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
     from etude.callbacks.early_stopping import EarlyStoppingCallback as EarlyStoppingCallback
@@ -134,6 +141,7 @@ if TYPE_CHECKING:
     from etude.core.state import ExportableState as ExportableState
     from etude.core.state import TrainerControl as TrainerControl
     from etude.core.state import TrainerState as TrainerState
+    from etude.data.collators import DataCollator as DataCollator
     from etude.data.collators import DataCollatorForLanguageModeling as DataCollatorForLanguageModeling
     from etude.data.collators import DataCollatorForMultipleChoice as DataCollatorForMultipleChoice
     from etude.data.collators import (
@@ -155,8 +163,10 @@ if TYPE_CHECKING:
     from etude.data.grouping import get_length_grouped_indices as get_length_grouped_indices
     from etude.data.loader import has_length as has_length
     from etude.data.rebalance import BatchRebalanceSampler as BatchRebalanceSampler
+    from etude.guards.oom import find_executable_batch_size as find_executable_batch_size
     from etude.guards.underflow import DebugUnderflowOverflow as DebugUnderflowOverflow
     from etude.memory.tracker import TrainerMemoryTracker as TrainerMemoryTracker
+    from etude.models.smoothing import LabelSmoother as LabelSmoother
     from etude.optim.adafactor import Adafactor as Adafactor
     from etude.optim.adafactor import AdafactorSchedule as AdafactorSchedule
     from etude.optim.adafactor import get_adafactor_schedule as get_adafactor_schedule

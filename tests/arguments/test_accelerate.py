@@ -44,6 +44,7 @@ def test_they_come_in_many_forms(tmp_path: Path) -> None:
         Theirs(**options),
     ):
         assert config_of(value) == AcceleratorConfig(even_batches=False, non_blocking=True)
+    assert AcceleratorConfig.from_json_file(file) == AcceleratorConfig(**options)
     assert config_of(None) == AcceleratorConfig()
 
 

@@ -59,6 +59,11 @@ class AcceleratorConfig:
         config._check()
         return config
 
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> AcceleratorConfig:
+        """From the path of a JSON file; raises what `parse` does."""
+        return cls.parse(json_file)
+
     def _check(self) -> None:
         for name, offered in (
             ("split_batches", False),

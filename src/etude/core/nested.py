@@ -25,9 +25,9 @@ def apply(function: Callable[[Any], Any], value: Any, other: Callable[[Any], Any
     return other(value)
 
 
-def detach(value: Any) -> Any:
+def detach(tensors: Any) -> Any:
     """The same nesting, cut off from the autograd graph."""
-    return apply(lambda leaf: leaf.detach() if isinstance(leaf, torch.Tensor) else leaf, value)
+    return apply(lambda leaf: leaf.detach() if isinstance(leaf, torch.Tensor) else leaf, tensors)
 
 
 def to_device(value: Any, device: torch.device) -> Any:
@@ -39,7 +39,7 @@ def to_device(value: Any, device: torch.device) -> Any:
     return apply(lambda leaf: to_device(leaf, device) if isinstance(leaf, torch.Tensor) else leaf, value)
 
 
-def to_numpy(value: Any) -> Any:
+def to_numpy(tensors: Any) -> Any:
     """The same nesting with NumPy arrays on the host; bfloat16, which NumPy lacks, becomes float32."""
 
     def convert(leaf: Any) -> Any:
@@ -48,7 +48,7 @@ def to_numpy(value: Any) -> Any:
         leaf = leaf.detach().cpu()
         return (leaf.float() if leaf.dtype == torch.bfloat16 else leaf).numpy()
 
-    return apply(convert, value)
+    return apply(convert, tensors)
 
 
 def without_objects(value: Any) -> Any:
@@ -117,18 +117,18 @@ def pad_second_dimension(array: np.ndarray, width: int, padding: float) -> np.nd
     return filled
 
 
-def batch_size(value: Any) -> int | None:
+def batch_size(tensors: Any) -> int | None:
     """Number of samples in a batch, or None where it cannot be told.
 
     Length of the first dimension of the first tensor or array found. In a batch with names, its own tensors come before
     those inside of its lists, and a list that holds some has one entry a sample.
     """
-    if isinstance(value, (torch.Tensor, np.ndarray)):
-        return int(value.shape[0]) if value.ndim > 0 else None
-    if isinstance(value, Mapping):
-        lists = [item for item in value.values() if isinstance(item, list) and batch_size(item) is not None]
-        found = [batch_size(item) for item in value.values() if not isinstance(item, list)]
+    if isinstance(tensors, (torch.Tensor, np.ndarray)):
+        return int(tensors.shape[0]) if tensors.ndim > 0 else None
+    if isinstance(tensors, Mapping):
+        lists = [item for item in tensors.values() if isinstance(item, list) and batch_size(item) is not None]
+        found = [batch_size(item) for item in tensors.values() if not isinstance(item, list)]
         found += map(len, lists)
     else:
-        found = [batch_size(item) for item in value] if isinstance(value, (list, tuple)) else []
+        found = [batch_size(item) for item in tensors] if isinstance(tensors, (list, tuple)) else []
     return next((size for size in found if size is not None), None)

@@ -4,6 +4,7 @@ Every collator takes `collator(features)` or `collator(features, return_tensors=
 and accepts plain dictionaries as well as a tokenizer's BatchEncoding.
 """
 
+from etude.data.collators.base import DataCollator as DataCollator
 from etude.data.collators.base import DataCollatorMixin as DataCollatorMixin
 from etude.data.collators.default import DefaultDataCollator as DefaultDataCollator
 from etude.data.collators.default import default_data_collator as default_data_collator

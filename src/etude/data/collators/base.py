@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NewType
 
 import numpy as np
 import torch
 
 from etude.errors import ConfigurationError, DataError
+
+DataCollator = NewType("DataCollator", Callable[[list[Any]], dict[str, Any]])  # type: ignore[valid-newtype]
 
 
 class DataCollatorMixin:

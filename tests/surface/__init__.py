@@ -1,0 +1,1 @@
+"""Is the whole public surface of the reference here?"""
