@@ -168,6 +168,7 @@ CALLS: dict[str, Mapping[str, Any]] = {
 FIELDS: dict[str, Mapping[str, Any]] = {
     "arguments": {"generation_max_length": 7, "generation_num_beams": 2},
     "loss-only": {"prediction_loss_only": True},
+    "smoothed": {"label_smoothing_factor": 0.2},
     "not-generating": {"predict_with_generate": False, "compute_metrics": None},
 }
 MODELS: dict[str, tuple[Callable[[], nn.Module], Any]] = {
@@ -179,8 +180,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Any]] = {
 CASES = [
     *[(model, {}, call) for model in MODELS for call in ("new-tokens", "several-sequences")],
     *[("t5", {}, call) for call in CALLS if call not in ("new-tokens", "several-sequences")],
-    *[("t5", fields, "defaults") for fields in FIELDS.values()],
+    *[("t5", FIELDS[name], "defaults") for name in ("arguments", "loss-only", "not-generating")],
     ("t5", FIELDS["arguments"], "new-tokens"),
+    ("decoder-inputs", FIELDS["smoothed"], "new-tokens"),
 ]
 IDS = [f"{model}-{'-'.join(fields)}-{call}" for model, fields, call in CASES]
 
