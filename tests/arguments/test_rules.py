@@ -89,6 +89,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"do_train": 2}, "do_train", "True or False"),
     ({"tf32": "yes"}, "tf32", "True or False"),
     ({"run_name": 7}, "run_name", "text"),
+    ({"output_dir": 7}, "output_dir", "text"),
     ({"label_names": "labels"}, "label_names", "a list"),
     ({"report_to": 5}, "report_to", "a list or text"),
     ({"liger_kernel_config": "rope"}, "liger_kernel_config", "a dictionary"),
@@ -117,7 +118,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("given", "culprit", "way_out"), BAD, ids=lambda part: str(part)[:60])
 def test_what_cannot_work_is_refused(given: dict[str, Any], culprit: str, way_out: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        TrainingArguments("x", **given)
+        TrainingArguments(**{"output_dir": "x", **given})
     assert isinstance(caught.value, ValueError)
     assert culprit in str(caught.value)
     assert way_out in str(caught.value)

@@ -32,8 +32,10 @@ ENUMERATIONS: dict[str, type[Enum]] = {
 
 def plain_values(args: Any) -> None:
     """Defaults, lists and dictionaries in their one form."""
-    output_dir = "trainer_output" if args.output_dir is None else args.output_dir
-    args.output_dir = os.path.expanduser(output_dir)
+    if args.output_dir is None:
+        args.output_dir = "trainer_output"
+    if isinstance(args.output_dir, (str, os.PathLike)):
+        args.output_dir = os.path.expanduser(args.output_dir)
     io.parse_json_fields(args)
     args.report_to = _names(args.report_to, nothing="none")
     args.include_for_metrics = _names(args.include_for_metrics)

@@ -80,7 +80,7 @@ def supported_names(args: Any) -> None:
     for name, table in tables.items():
         value = str(plain(getattr(args, name)))
         if value not in table:
-            hint = suggestion(value, table)
+            hint = suggestion(value, table, [])
             raise UnsupportedOptionError(
                 f"`{name}={value!r}` is not supported by this version of etude; it offers {', '.join(table)}.{hint}"
             )
