@@ -263,6 +263,51 @@ def test_training_with_generation_equals_the_reference(tmp_path: Path) -> None:
         assert mine == pytest.approx(reference, rel=1e-4)
 
 
+def question_answering_trainer(lib: ModuleType) -> Any:
+    """A subclass as the well-known script for generated answers has it: its own evaluation, metrics computed after."""
+
+    class QuestionAnsweringTrainer(lib.Seq2SeqTrainer):  # type: ignore[misc, name-defined]
+        def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval", **gen_kwargs):  # type: ignore[no-untyped-def]
+            if gen_kwargs.get("max_length") is None and self.args.generation_max_length is not None:
+                gen_kwargs["max_length"] = self.args.generation_max_length
+            self._gen_kwargs = gen_kwargs
+            loader = self.get_eval_dataloader(self.eval_dataset if eval_dataset is None else eval_dataset)
+            compute_metrics, self.compute_metrics = self.compute_metrics, None
+            try:
+                output = self.evaluation_loop(
+                    loader,
+                    description="Evaluation",
+                    ignore_keys=ignore_keys,
+                    metric_key_prefix=metric_key_prefix,
+                )
+            finally:
+                self.compute_metrics = compute_metrics
+            found = self.compute_metrics((output.predictions, output.label_ids))
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()} | output.metrics
+            self.log(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            return metrics
+
+    return QuestionAnsweringTrainer
+
+
+def test_a_subclass_with_its_own_evaluation_equals_the_reference(tmp_path: Path) -> None:
+    histories = []
+    for name in LIBRARIES:
+        with helpers.library(name) as lib:
+            kinds = {
+                "Seq2SeqTrainer": question_answering_trainer(lib),
+                "Seq2SeqTrainingArguments": lib.Seq2SeqTrainingArguments,
+            }
+            fields = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2, "generation_max_length": 9}
+            trainer = build(SimpleNamespace(**kinds), tmp_path / name, t5(), learning_rate=1e-2, **fields)
+            trainer.train()
+            histories.append(helpers.without_timing(trainer.state.log_history)[:2])
+    assert [row["eval_width"] for row in histories[1]] == [20, 20]
+    for reference, mine in zip(*histories, strict=True):
+        assert mine == pytest.approx(reference, rel=1e-4)
+
+
 # --- what only we promise -----------------------------------------------------------------------------------------
 
 
