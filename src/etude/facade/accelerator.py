@@ -191,7 +191,8 @@ class AcceleratorView:
         return collectives.gather(input_data, strategy, counts)
 
     def _repeats(self) -> bool:
-        return self._engine.accumulation.is_spare or any(loader.filling for loader in self._loaders)
+        repeats = self._engine.strategy.repeats or self._engine.accumulation.is_spare
+        return repeats or any(loader.filling for loader in self._loaders)
 
     def reduce(self, tensor: Any, reduction: str = "sum", scale: float = 1.0) -> Any:
         """Tensors summed ("sum") or averaged ("mean") over all processes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch import nn
 
 from etude.core import nested
 from etude.core.outputs import EvalLoopOutput, EvalPrediction
-from etude.data.loader import num_samples, start_at
+from etude.data.loader import num_samples
 from etude.data.loader import set_epoch as _set_epoch
 from etude.errors import DataError, MetricError
 from etude.loops.batch import Batch
 from etude.loops.batchwise import computed_by_batch
+from etude.loops.lockstep import in_step
 from etude.strategies.base import Strategy
 
 
@@ -83,7 +84,7 @@ def evaluate(
         trainer: whose `prediction_step` and callbacks are called.
         prefix: put before every metric's name.
     """
-    looked_at = (_look_at(trainer, model, inputs, settings) for inputs in _batches(trainer, loader))
+    looked_at = _all_batches(trainer, model, loader, strategy, settings)
     metrics: dict[str, Any] = {}
     if settings.by_batch and compute_metrics is not None:
         metrics, own = computed_by_batch(
@@ -113,10 +114,19 @@ def evaluate(
     return EvalLoopOutput(predictions, labels, with_prefix(metrics, prefix), _size(loader, seen, strategy))
 
 
-def _batches(trainer: Any, loader: Any) -> Any:
+def _all_batches(
+    trainer: Any, model: nn.Module, loader: Any, strategy: Strategy, settings: EvaluationSettings
+) -> Iterator[Batch]:
     _set_epoch(loader, 0)
-    for inputs in start_at(loader, 0):
-        yield inputs
+    for inputs, only_in_step in in_step(loader, strategy):
+        strategy.repeats = only_in_step
+        try:
+            batch = _look_at(trainer, model, inputs, settings)
+        finally:
+            strategy.repeats = False
+        if only_in_step:
+            continue
+        yield batch
         trainer.control = trainer.callback_handler.on_prediction_step(
             trainer.args, trainer.state, trainer.control
         )

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from etude.core.world import World
+
+
+class Channel(Protocol):
+    """A way to the other processes for one thread at a time."""
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank, on every process."""
+        ...
 
 
 class Strategy:
@@ -18,6 +26,7 @@ class Strategy:
     """
 
     name = "single"
+    repeats = False  # whether the work in progress only keeps this process in step with the others
 
     def __init__(self, world: World, device: torch.device) -> None:
         self.world = world
@@ -53,6 +62,10 @@ class Strategy:
     def from_main(self, value: Any) -> Any:
         """The main process's value, on every process."""
         return value
+
+    def channel(self) -> Channel:
+        """A way of its own to the other processes, for a thread beside the training."""
+        return self
 
     def barrier(self) -> None:
         """Waits until every process is here."""
