@@ -51,6 +51,17 @@ def tag_rows(count: int, seed: int = 0) -> helpers.Rows:
     return helpers.Rows(rows)
 
 
+def question_rows(count: int, seed: int = 0) -> helpers.Rows:
+    """Eight tokens and where in them an answer begins and ends."""
+    numbers = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        begin, end = sorted(numbers.integers(0, 8, size=2).tolist())
+        tokens = torch.tensor(numbers.integers(3, helpers.VOCABULARY, size=8))
+        rows.append({"input_ids": tokens, "start_positions": begin, "end_positions": end})
+    return helpers.Rows(rows)
+
+
 def image_rows(count: int, seed: int = 0) -> helpers.Rows:
     """Grey images of 8 x 8 with a class."""
     generator = torch.Generator().manual_seed(seed)
@@ -153,6 +164,13 @@ def bert_tagger() -> nn.Module:
     return BertForTokenClassification(bert_config(num_labels=NUM_TAGS))
 
 
+def bert_reader() -> nn.Module:
+    """A BERT that finds the answer to a question: two outputs, two labels, none of them called so."""
+    from transformers import BertForQuestionAnswering
+
+    return BertForQuestionAnswering(bert_config(num_labels=2))
+
+
 def bert_multi_label() -> nn.Module:
     """A BERT whose classes do not exclude each other."""
     from transformers import BertForSequenceClassification
@@ -214,6 +232,15 @@ def squared_error(prediction: Any) -> dict[str, float]:
     return {"mse": float(np.mean((prediction.predictions - prediction.label_ids) ** 2))}
 
 
+def exact_answers(prediction: Any) -> dict[str, float]:
+    """The share of answers whose begin and end are predicted."""
+    hits = [
+        scores.argmax(-1) == labels
+        for scores, labels in zip(prediction.predictions, prediction.label_ids, strict=True)
+    ]
+    return {"accuracy": float((hits[0] & hits[1]).mean())}
+
+
 def exact_labels(prediction: Any) -> dict[str, float]:
     """The share of labels of several that are predicted."""
     return {"accuracy": float(((prediction.predictions > 0) == prediction.label_ids).mean())}
@@ -231,6 +258,7 @@ T5 = _case("t5", t5_model, pair_rows, collator=pad_pairs, told=RETURNS_MEAN)
 BART = _case("bart", bart_model, pair_rows, collator=pad_pairs, told=RETURNS_MEAN)
 VIT = _case("vit", vit_classifier, image_rows, told=RETURNS_MEAN)
 TAGS = _case("tags", bert_tagger, tag_rows, told=RETURNS_MEAN)
+QUESTIONS = _case("questions", bert_reader, question_rows, told=RETURNS_MEAN, compute_metrics=exact_answers)
 REGRESSION = _case("regression", helpers.Regressor, helpers.regression_rows, compute_metrics=squared_error)
 MULTI_LABEL = replace(
     BERT, name="multi-label", model=bert_multi_label, collator=several_classes, compute_metrics=exact_labels
@@ -244,6 +272,7 @@ TIED = _case(
 KINDS = {
     case.name: case
     for case in (
-        BERT, GPT2, LLAMA, T5, BART, VIT, REGRESSION, TAGS, DICT, TUPLE, MULTI_OUTPUT, MULTI_LABEL, FROZEN, LORA, TIED
+        BERT, GPT2, LLAMA, T5, BART, VIT, TAGS, QUESTIONS, REGRESSION, DICT, TUPLE,
+        MULTI_OUTPUT, MULTI_LABEL, FROZEN, LORA, TIED
     )
 }  # fmt: skip

@@ -245,6 +245,7 @@ EVALUATIONS: dict[str, Option] = {
     "extras": changed(
         args(eval_strategy="epoch", include_for_metrics=["inputs", "loss"]), compute_metrics=metrics_with_extras
     ),
+    "left-at-once": args(eval_accumulation_steps=1, eval_use_gather_object=True, eval_strategy="epoch"),
     "loss-only": args(prediction_loss_only=True, eval_strategy="epoch"),
     "two-sets": lambda case: two_sets(case).having(eval_strategy="epoch", metric_for_best_model="held_accuracy"),
 }  # fmt: skip
@@ -258,6 +259,7 @@ SAVINGS: dict[str, Option] = {
     "only-best": args(
         save_strategy="best", eval_strategy="steps", eval_steps=2, metric_for_best_model="accuracy"
     ),
+    "saved-to-restart": args(**EVERY_3, ignore_data_skip=True),
     "limited": args(**EVERY_3, save_total_limit=2),
     "stopped-early": made(early_stopping, **{**EVERY_3, **BEST}, learning_rate=0.3, num_train_epochs=6),
     "steered": made(steering, num_train_epochs=3),

@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests import helpers
 from tests.parity.families import KINDS
 from tests.parity.options import OPTIONS
-from tests.parity.runner import assert_same_outcome, assert_same_rows, run, run_both
+from tests.parity.runner import (
+    LIBRARIES,
+    assert_same_outcome,
+    assert_same_rows,
+    build_trainer,
+    run,
+    run_both,
+)
 
 # Which options each kind of model is tried with; those before the bar are in the fast suite.
 TABLE = {
@@ -20,8 +28,9 @@ TABLE = {
         labels-named cosine-warmup constant constant-warmup-ratio restarts polynomial inverse-sqrt min-lr
         min-lr-warmup stable-decay greedy adamw sgd adagrad rmsprop adafactor own-optimizer optimizer-class
         compiled-eager compiled-aot bf16 bf16-evaluation made-anew evaluated-first
-        evaluated-late-epochs logged-first not-logged kept-apart reduced loss-only saved-by-steps saved-by-epoch
+        evaluated-late-epochs logged-first not-logged kept-apart reduced loss-only left-at-once
         saved-by-ratio lowest-at-end worst-at-end limited
+        saved-to-restart saved-by-steps saved-by-epoch
     """,
     "tuple": "stopped-early | accumulated reduced kept-apart best-at-end bf16 own-count made-anew",
     "multi-output": "reduced | saved-by-epoch accumulated bf16",
@@ -32,6 +41,7 @@ TABLE = {
         best-at-end accumulated clipped loading-processes memory-figures stopped-early adafactor extras batchwise
     """,
     "tags": "| accumulated smoothed best-at-end noisy bf16 recomputed",
+    "questions": "accumulated | best-at-end bf16 smoothed labels-named noisy",
     "multi-label": "accumulated | best-at-end bf16 saved-by-epoch",
     "frozen": "clipped | accumulated saved-by-steps noisy recomputed adafactor",
     "vit": "accumulated | only-best smoothed recomputed tokens bf16 saved-by-epoch",
@@ -74,7 +84,7 @@ def test_training_equals_the_reference(kind: str, option: str, tmp_path: Path) -
 
 # A stop in the middle of an epoch and of a window's worth of rows, at its end, and with all that is restored.
 RESUMED = {
-    "dict": ("saved-by-steps", "saved-by-epoch", "best-at-end", "stopped-early", "limited"),
+    "dict": ("saved-by-steps", "saved-by-epoch", "best-at-end", "stopped-early", "saved-to-restart"),
     "bert": ("saved-by-epoch", "best-at-end"),
     "llama": ("saved-by-steps",),
     "lora": ("saved-by-steps",),
@@ -110,3 +120,31 @@ def test_every_kind_and_option_is_tried() -> None:
     tried = {name for options in TABLE.values() for name in options.replace("|", " ").split()}
     assert tried == OPTIONS.keys()
     assert TABLE.keys() == KINDS.keys()
+
+
+# A plain module does not turn the numbers of its inputs into its own format, neither here nor there.
+PLAIN_INPUTS = ("dict", "tuple", "multi-output", "regression")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        pytest.param(kind, option, id=f"{kind}-{option}", marks=() if option == "none" else pytest.mark.slow)
+        for kind in KINDS
+        for option in ("none", "bf16-evaluation", "bf16")
+        if not (option == "bf16-evaluation" and kind in PLAIN_INPUTS)
+    ],
+)
+def test_evaluation_alone_equals_the_reference(kind: str, option: str, tmp_path: Path) -> None:
+    """`evaluate()` and `predict()` of a model that was not trained here."""
+    case = KINDS[kind] if option == "none" else OPTIONS[option](KINDS[kind])
+    rows = {}
+    for name in LIBRARIES:
+        with helpers.library(name) as lib:
+            trainer = build_trainer(lib, case, tmp_path / name)
+            metrics = [trainer.evaluate(), trainer.predict(case.eval_rows()).metrics]
+            rows[name] = [{"step": 0, **row} for row in (*metrics, *trainer.state.log_history)]
+    without = [
+        {key: row[key] for key in row if "preparation_time" not in key} for row in rows["transformers"]
+    ]
+    assert_same_rows(rows["etude"], without, case.relative)
