@@ -11,7 +11,7 @@ import torch
 from tests import helpers
 from tests.parity.runner import DICT, LIBRARIES, assert_same_outcome, run, run_both
 
-SEARCHING = {"auto_find_batch_size": True, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 8}
+SEARCHING = {"auto_find_batch_size": True, "per_device_train_batch_size": 12, "per_device_eval_batch_size": 8}
 
 
 class Hungry(helpers.DictClassifier):
@@ -31,17 +31,25 @@ class Hungry(helpers.DictClassifier):
 
 
 @pytest.mark.parametrize(
-    "option", [{}, {"gradient_accumulation_steps": 2}, {"max_steps": 5, "save_strategy": "epoch"}], ids=str
+    "option",
+    [
+        {},
+        pytest.param({"gradient_accumulation_steps": 2}, marks=pytest.mark.slow),
+        pytest.param({"max_steps": 5, "save_strategy": "epoch"}, marks=pytest.mark.slow),
+        pytest.param({"per_device_train_batch_size": 20}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_found_batch_size_equals_the_reference(option: dict[str, object], tmp_path: Path) -> None:
     """Where memory is short at once, the batch size, the number of updates and every number are the same."""
     case = replace(DICT, model=Hungry, train_rows=lambda: helpers.feature_rows(60, seed=1))
-    theirs, ours = run_both(case.having(eval_strategy="epoch", **SEARCHING, **option), tmp_path)
+    theirs, ours = run_both(case.having(**{**SEARCHING, "eval_strategy": "epoch", **option}), tmp_path)
     assert theirs.trainer._train_batch_size == ours.trainer._train_batch_size == 10
     assert ours.trainer.state.train_batch_size == 10
     assert_same_outcome(ours, theirs)
 
 
+@pytest.mark.slow
 def test_only_our_search_begins_anew(tmp_path: Path) -> None:
     """Memory that runs out after two updates: both go on with smaller batches, étude as if with them from the start."""
     case = replace(

@@ -95,7 +95,9 @@ RESUMED = {
 @pytest.mark.parametrize(
     ("kind", "option"),
     [
-        pytest.param(kind, name, id=f"{kind}-{name}", marks=() if kind == "dict" else pytest.mark.slow)
+        pytest.param(
+            kind, name, id=f"{kind}-{name}", marks=() if name == "stopped-early" else pytest.mark.slow
+        )
         for kind, options in RESUMED.items()
         for name in options
     ],
