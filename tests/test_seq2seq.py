@@ -163,6 +163,7 @@ CALLS: dict[str, Mapping[str, Any]] = {
     "longer-than-configured": {"max_length": 25},
     "new-tokens": {"max_new_tokens": 4},
     "beams": {"num_beams": 3, "max_length": 12},
+    "unset": {"num_beams": None, "max_length": None, "eos_token_id": None, "forced_eos_token_id": 7},
     "several-sequences": {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 9},
 }
 FIELDS: dict[str, Mapping[str, Any]] = {

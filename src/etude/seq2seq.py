@@ -131,7 +131,10 @@ class Seq2SeqTrainer(Trainer):
         return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def _with_defaults(self, gen_kwargs: dict[str, Any]) -> dict[str, Any]:
-        given = {name: value for name, value in gen_kwargs.items() if value is not None}
+        unset = [
+            name for name in ("num_beams", "max_length", "max_new_tokens") if gen_kwargs.get(name) is None
+        ]
+        given = {name: value for name, value in gen_kwargs.items() if name not in unset}
         defaults = {"num_beams": self.args.generation_num_beams}
         if "max_new_tokens" not in given:
             defaults["max_length"] = self.args.generation_max_length
