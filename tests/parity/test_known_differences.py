@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import helpers
-from tests.parity.families import VIT
+from tests.parity.families import TIED, VIT
 from tests.parity.options import OPTIONS
 from tests.parity.runner import BERT, DICT, GPT2, LIBRARIES, build_trainer, run, run_both
 from tests.parity.test_events import record
@@ -91,3 +91,21 @@ def test_reference_does_not_load_the_best_model_where_files_have_other_names(tmp
         )
     assert distances["etude"] == 0.0
     assert distances["transformers"] > 0.1
+
+
+def test_reference_cannot_save_a_plain_module_with_tied_weights(tmp_path: Path) -> None:
+    """A checkpoint of it: an error there, and here one that a run goes on from."""
+    case = OPTIONS["saved-by-steps"](TIED)
+    with pytest.raises(RuntimeError, match="share memory"):
+        run("transformers", case, tmp_path)
+    whole = run("etude", case, tmp_path)
+    resumed = run("etude", case, tmp_path / "resumed", resume=str(whole.folder / "checkpoint-6"))
+    helpers.assert_identical(resumed.weights, whole.weights)
+
+
+@pytest.mark.parametrize("disable_tqdm", [True, False])
+def test_reference_returns_the_operations_only_with_a_bar(disable_tqdm: bool, tmp_path: Path) -> None:
+    """`total_flos` is taken out of the row by whoever prints it, before `train()` returns the row."""
+    outcomes = run_both(DICT.having(disable_tqdm=disable_tqdm), tmp_path)
+    found = {outcome.folder.name: "total_flos" in outcome.output.metrics for outcome in outcomes}
+    assert found == {"transformers": not disable_tqdm, "etude": True}
