@@ -149,8 +149,8 @@ def metrics_fit(args: Any, compute_metrics: Any) -> None:
     parameters = inspect.signature(compute_metrics).parameters.values()
     if not any(p.name == "compute_result" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         raise ConfigurationError(
-            "`batch_eval_metrics=True` needs a `compute_metrics` that takes `compute_result`, a truth value: True for the "
-            "last batch, when it should return the metrics of all of them."
+            "`batch_eval_metrics=True` needs a `compute_metrics` that takes `compute_result`, a truth value: True for "
+            "the last batch, when it should return the metrics of all of them."
         )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from etude.checkpoint.draft import Draft
 from etude.checkpoint.store import CheckpointStore
+from etude.checkpoint.writer import CheckpointWriter
 from etude.loops.accumulate import Accumulation
 from etude.loops.run import Run
 from etude.models.compiling import Compilation
@@ -38,6 +41,7 @@ class Engine:
     compilation: Compilation
     tf32: bool | None
     store: CheckpointStore
+    writer: CheckpointWriter
     accumulation: Accumulation
     run: Run | None = None
     counts_label_shift: bool = False
@@ -45,6 +49,13 @@ class Engine:
     created_scheduler: bool = False
     told_columns: set[str] = field(default_factory=set)
     kept_loaders: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def draft(self, folder: str) -> Draft:
+        """The checkpoint in the making whose folder this is; files of any other folder are written at once."""
+        current = self.writer.draft
+        return (
+            current if current is not None and current.folder == Path(folder) else Draft(Path(folder), None)
+        )
 
     @contextmanager
     def running(self, model: nn.Module) -> Iterator[None]:

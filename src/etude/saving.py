@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 def save_model_files(trainer: Any, folder: str, state_dict: dict[str, Any] | None) -> None:
     """The model, what prepares its inputs, and the arguments: all that using the model needs."""
     os.makedirs(folder, exist_ok=True)
-    save_weights(trainer.model, folder, state_dict)
+    engine: Engine = trainer._etude
+    save_weights(trainer.model, folder, state_dict, engine.draft(folder))
     processing = trainer.processing_class
     if processing is None:
         processing = getattr(trainer.data_collator, "tokenizer", None)
@@ -36,11 +37,24 @@ def save_checkpoint(trainer: Any) -> None:
     if best is not None and (best == step or engine.store.path(best).is_dir()):
         state.best_model_checkpoint = str(engine.store.path(best))
     keep_callback_states(trainer)
+    limit, best_path = trainer.args.save_total_limit, state.best_model_checkpoint
     with weights_to_use(trainer.optimizer):
-        engine.store.write(step, lambda staging: fill_checkpoint(trainer, staging))
+        engine.writer.save(
+            step,
+            fill=lambda folder: fill_checkpoint(trainer, folder),
+            facts={"arguments": files.TRAINING_ARGS_JSON},
+            afterwards=lambda: engine.store.prune(limit, best_path),
+            wait=someone_looks(trainer),
+        )
     if trainer.args.push_to_hub:
         trainer._push_from_checkpoint(str(engine.store.path(step)))
-    engine.store.prune(trainer.args.save_total_limit, state.best_model_checkpoint)
+
+
+def someone_looks(trainer: Any) -> bool:
+    """Whether code other than our own may look at a checkpoint as soon as it is saved, so that it has to be there."""
+    own = type(trainer)._save_checkpoint.__module__.startswith("etude.")
+    listened = trainer.callback_handler.is_heard_by_others("on_save")
+    return not own or listened or bool(trainer.args.push_to_hub)
 
 
 def keep_callback_states(trainer: Any) -> None:
@@ -57,8 +71,8 @@ def fill_checkpoint(trainer: Any, staging: Path) -> None:
     if run is not None and not trainer.args.save_only_model:
         positions = strategy.gather_objects(run.progress.state_dict())
         trainer._save_rng_state(str(staging))
+        trainer._save_optimizer_and_scheduler(str(staging))
         if trainer.args.should_save:
-            trainer._save_optimizer_and_scheduler(str(staging))
             trainer._save_scaler(str(staging))
             contents.save_position(staging, positions)
     if trainer.args.should_save:

@@ -20,8 +20,10 @@ from etude.callbacks.notebook import NotebookProgressCallback, in_notebook
 from etude.callbacks.progress import PrinterCallback, ProgressCallback, shows_bar
 from etude.checkpoint import resume
 from etude.checkpoint.store import CheckpointStore
+from etude.checkpoint.writer import CheckpointWriter
 from etude.core import signature
 from etude.core.events import CallbackHandler
+from etude.core.names import SaveErrorPolicy
 from etude.core.outputs import TrainOutput
 from etude.core.state import TrainerControl, TrainerState
 from etude.data.collators import DataCollatorWithPadding, default_data_collator
@@ -157,12 +159,19 @@ class Trainer(
         )
         strategy: Strategy = select_strategy(args.world, args.device, ddp)
         strategy.setup()
+        store = CheckpointStore(str(args.output_dir), strategy, args.save_on_each_node)
         return Engine(
             strategy=strategy,
             precision=select_precision(args.bf16, args.fp16, args.device),
             compilation=Compilation(args.torch_compile, args.torch_compile_backend, args.torch_compile_mode),
             tf32=select_tf32(args.tf32, args.torch_compile, args.bf16 or args.fp16, args.device),
-            store=CheckpointStore(str(args.output_dir), strategy, args.save_on_each_node),
+            store=store,
+            writer=CheckpointWriter(
+                store,
+                strategy,
+                args.save_in_background,
+                goes_on=args.on_save_error == SaveErrorPolicy.CONTINUE,
+            ),
             accumulation=Accumulation(strategy, [], shifted=False, across_processes=True),
         )
 

@@ -54,8 +54,13 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
         parameter.grad = None
     watch = DebugOption.UNDERFLOW_OVERFLOW in trainer.args.debug
     drawing = following(trainer.data_collator)  # a collator with a seed of its own
-    with engine.running(trainer.model), watched(trainer.model, watch), drawing:
-        loop.train(run)
+    try:
+        with engine.running(trainer.model), watched(trainer.model, watch), drawing:
+            loop.train(run)
+    except BaseException:
+        engine.writer.drain()
+        raise
+    engine.writer.wait()
     return trainer._finalize_training(None, run.plan.num_samples, run.start_time)  # type: ignore[no-any-return]
 
 
@@ -93,6 +98,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
         scheduler=per_update(trainer.lr_scheduler, trainer.optimizer),
         loader=loader,
         progress=progress,
+        writer=engine.writer,
         tokens=preparation.token_counter(trainer),
         overrides=loop_overrides(trainer),
     )

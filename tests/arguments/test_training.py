@@ -25,7 +25,14 @@ from etude.arguments.legacy import KEPT
 from etude.core.names import ParallelMode
 from tests import helpers
 
-OWN_NAMES = {"on_nonfinite", "learning_rates", "layerwise_lr_decay", *KEPT}
+OWN_NAMES = {
+    "on_nonfinite",
+    "learning_rates",
+    "layerwise_lr_decay",
+    "save_in_background",
+    "on_save_error",
+    *KEPT,
+}
 OWN_DEFAULTS = {"restore_callback_states_from_checkpoint"}
 
 

@@ -15,6 +15,7 @@ import torch
 
 from etude import TrainerState
 from etude.checkpoint import contents, resume
+from etude.checkpoint.draft import Draft
 from etude.core.progress import Progress
 from etude.core.rng import random_state
 from etude.core.state import Plan
@@ -97,7 +98,8 @@ def test_optimizer_and_schedule_come_back(tmp_path: Path) -> None:
     optimizer.param_groups[0]["params"][0].grad = torch.tensor([1.0, 2.0])
     optimizer.step()
     schedule.step()
-    contents.save_optimizer(tmp_path, optimizer, schedule)
+    contents.save_optimizer(Draft(tmp_path, None), optimizer, 0, 1)
+    contents.save_schedule(tmp_path, schedule)
     assert not (tmp_path / "scaler.pt").exists()
     other, other_schedule = parts()
     resume.load_optimizer(str(tmp_path), other, other_schedule)
@@ -107,7 +109,9 @@ def test_optimizer_and_schedule_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gone", ["optimizer.pt", "scheduler.pt"])
 def test_a_part_that_is_missing_is_an_error(gone: str, tmp_path: Path) -> None:
-    contents.save_optimizer(tmp_path, *parts())
+    optimizer, schedule = parts()
+    contents.save_optimizer(Draft(tmp_path, None), optimizer, 0, 1)
+    contents.save_schedule(tmp_path, schedule)
     (tmp_path / gone).unlink()
     with pytest.raises(CheckpointError, match=f"has no {gone}.*do not resume"):
         resume.load_optimizer(str(tmp_path), *parts())

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from etude import get_last_checkpoint
 from etude.checkpoint import store as storing
 from etude.checkpoint.store import CheckpointStore, checkpoint_steps
+from etude.checkpoint.writer import CheckpointWriter
 from etude.core.world import World
 from etude.errors import CheckpointError
 from etude.strategies.base import Strategy
@@ -25,6 +26,13 @@ STATE = "trainer_state.json"
 
 def new_store(folder: Path, strategy: Strategy | None = None) -> CheckpointStore:
     return CheckpointStore(str(folder), strategy or Strategy(World(), torch.device("cpu")))
+
+
+def write(store: CheckpointStore, step: int, fill: Any) -> Path:
+    """Writes a checkpoint at once."""
+    writer = CheckpointWriter(store, store._strategy)
+    writer.save(step, fill, {}, lambda: None, wait=True)
+    return store.path(step)
 
 
 def fill_with(text: str) -> Any:
@@ -40,7 +48,7 @@ def written(folder: Path, *steps: int) -> CheckpointStore:
     store = new_store(folder)
     store.begin(0)
     for step in steps:
-        store.write(step, fill_with(str(step)))
+        write(store, step, fill_with(str(step)))
     return store
 
 
@@ -59,7 +67,7 @@ def test_a_checkpoint_is_written_as_a_whole(tmp_path: Path) -> None:
         fill_with("content")(folder)
         seen.append((folder.name, get_last_checkpoint(str(tmp_path)), store.path(3).exists()))
 
-    target = store.write(3, fill)
+    target = write(store, 3, fill)
     assert seen == [(".staging-checkpoint-3", None, False)]
     assert target == tmp_path / "checkpoint-3"
     assert (target / "inner" / "data").read_text() == "content"
@@ -73,28 +81,28 @@ def test_a_checkpoint_that_fails_does_not_become_visible(tmp_path: Path) -> None
         fill_with("half")(folder)
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        store.write(2, fail)
-    with pytest.raises(OSError, match="disk full"):
-        store.write(1, fail)
+    with pytest.raises(CheckpointError, match=r"step . could not be written.*disk full"):
+        write(store, 2, fail)
+    with pytest.raises(CheckpointError, match=r"step . could not be written.*disk full"):
+        write(store, 1, fail)
     assert store.steps() == [1]
     assert (store.path(1) / "inner" / "data").read_text() == "1"
 
 
 def test_a_failure_elsewhere_is_a_failure_here(tmp_path: Path) -> None:
     class OtherFails(Strategy):
-        def agree(self, flags: list[bool]) -> list[bool]:
-            return [True for _ in flags]
+        def gather_objects(self, value: Any) -> list[Any]:
+            return [value, "Another process has no room."]
 
     store = new_store(tmp_path, OtherFails(World(), torch.device("cpu")))
-    with pytest.raises(CheckpointError, match="Another process"):
-        store.write(1, fill_with("fine here"))
+    with pytest.raises(CheckpointError, match="Another process has no room"):
+        write(store, 1, fill_with("fine here"))
     assert store.steps() == []
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path: Path) -> None:
     store = written(tmp_path, 1)
-    store.write(1, fill_with("new"))
+    write(store, 1, fill_with("new"))
     assert (store.path(1) / "inner" / "data").read_text() == "new"
     assert os.listdir(tmp_path) == ["checkpoint-1"]
 
@@ -107,7 +115,7 @@ def test_everything_is_forced_to_the_disk_before_it_is_visible(
     monkeypatch.setattr(storing, "_sync", lambda path: done.append(path.name))
     monkeypatch.setattr(os, "rename", lambda a, b: done.append("rename") or rename(a, b))
     written(tmp_path, 1)
-    staged = [".staging-checkpoint-1", "inner", "data", STATE]
+    staged = [".staging-checkpoint-1", "inner", "data", STATE, "manifest.json"]
     assert sorted(done[: done.index("rename")]) == sorted(staged)
     assert done[done.index("rename") + 1 :] == [tmp_path.name]
 
@@ -130,7 +138,7 @@ def test_a_kill_while_replacing_never_loses_both(
         monkeypatch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
     store = new_store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        store.write(1, fill_with("new"))
+        write(store, 1, fill_with("new"))
     monkeypatch.undo()
     store.begin(0)
     assert store.steps() == [1]
@@ -142,7 +150,7 @@ def test_leftovers_are_cleared(moment: str, tmp_path: Path) -> None:
     for name in (".staging-checkpoint-7", ".staging-removed-checkpoint-3"):
         foreign(tmp_path, name)
     store = new_store(tmp_path)
-    store.begin(0) if moment == "begin" else store.write(1, fill_with("x"))
+    store.begin(0) if moment == "begin" else write(store, 1, fill_with("x"))
     assert [name for name in os.listdir(tmp_path) if name.startswith(".staging-")] == []
 
 
@@ -183,7 +191,7 @@ def test_a_resumed_run_owns_what_came_before_its_checkpoint(tmp_path: Path) -> N
     written(tmp_path, 1, 2, 3, 9)
     store = new_store(tmp_path)
     store.begin(3)
-    store.write(4, fill_with("4"))
+    write(store, 4, fill_with("4"))
     store.prune(2, None)
     assert store.steps() == [3, 4, 9]
 
@@ -193,7 +201,7 @@ def test_a_folder_with_leading_zeros_is_a_stranger(tmp_path: Path) -> None:
     assert get_last_checkpoint(str(tmp_path)) is None
     store = new_store(tmp_path)
     store.begin(10)
-    store.write(11, fill_with("11"))
+    write(store, 11, fill_with("11"))
     store.prune(1, None)
     assert path.is_dir()
 

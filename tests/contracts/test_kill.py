@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from etude.errors import CheckpointError
 from tests import helpers
 from tests.contracts.resuming import BASE, assert_same_run, build, finish, visible_checkpoints
 from tests.distributed.launch import REPOSITORY, child_environment
@@ -28,6 +29,7 @@ WHOLE = {
     "training_args.bin",
     "training_args.json",
     "etude_state.json",
+    "manifest.json",
 }
 
 
@@ -126,7 +128,7 @@ def test_failing_save_hook_leaves_the_checkpoint_before(when: str, tmp_path: Pat
     whole = finish(BASE, tmp_path / "whole")
     with helpers.library("etude") as lib:
         trainer = build(BASE, tmp_path / "broken", lib, trainer_class=make_failing(lib, when))
-        with pytest.raises(FullDiskError):
+        with pytest.raises(CheckpointError, match="the weights. Earlier checkpoints are whole"):
             trainer.train()
     assert visible_checkpoints(tmp_path / "broken") == ["checkpoint-3"]
     assert_same_run(finish(BASE, tmp_path / "broken", resume=True), whole)

@@ -100,7 +100,8 @@ def test_checkpoint_has_one_set_of_weights_and_all_random_states(folder: Path, r
         names = {path.name for path in (folder / "whole" / f"checkpoint-{step}").iterdir()}
         assert names == {
             "model.safetensors",
-            "optimizer.pt",
+            "optimizer-00000-of-00002.pt",
+            "optimizer-00001-of-00002.pt",
             "scheduler.pt",
             "rng_state_0.pth",
             "rng_state_1.pth",
@@ -108,6 +109,7 @@ def test_checkpoint_has_one_set_of_weights_and_all_random_states(folder: Path, r
             "training_args.bin",
             "training_args.json",
             "etude_state.json",
+            "manifest.json",
         }
     assert len(set(ranks[0]["written"])) == 3
     assert ranks[1]["written"] == []

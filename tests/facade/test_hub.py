@@ -85,7 +85,7 @@ def test_the_hub_gets_what_the_reference_sends(strategy: str, hub: FakeHub, tmp_
             callback.trainer.save_model()
     theirs, ours = (hub.repositories[f"somebody/{name}"] for name in LIBRARIES)
     assert ours.messages() == theirs.messages()
-    ours_only = {"training_args.json", "etude_state.json", "log.jsonl"}
+    ours_only = {"training_args.json", "etude_state.json", "manifest.json", "log.jsonl"}
     for one, other in zip(ours.commits, theirs.commits, strict=True):
         assert {name for name in one.files if name.split("/")[-1] not in ours_only} == set(other.files)
 

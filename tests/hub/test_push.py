@@ -37,6 +37,7 @@ def run(folder: Path) -> tuple[Path, Path]:
     ]
     state += [
         "etude_state.json",
+        "manifest.json",
         "global_step5/mp_rank_00.pt",
         "pytorch_model_fsdp_0/.metadata",
         "optimizer_0/x",

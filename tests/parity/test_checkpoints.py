@@ -24,7 +24,7 @@ from tests.parity.runner import (
     run,
 )
 
-OWN_FILES = {"training_args.json", "etude_state.json"}
+OWN_FILES = {"training_args.json", "etude_state.json", "manifest.json"}
 SAVING = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 2}
 WINDOWS = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
 STATEFUL = {

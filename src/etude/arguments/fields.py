@@ -1,6 +1,7 @@
 """Every training argument: name, type, default and meaning, in groups.
 
-Names and defaults are those of the reference; `on_nonfinite`, `learning_rates` and `layerwise_lr_decay` are etude's
+Names and defaults are those of the reference; `on_nonfinite`, `learning_rates`, `layerwise_lr_decay`,
+`save_in_background` and `on_save_error` are etude's
 own. The groups are plain dataclasses without behaviour: `TrainingArguments` joins them, `rules` checks them, `io` reads
 and writes them.
 """
@@ -15,6 +16,7 @@ from etude.core.names import (
     IntervalStrategy,
     NonFinitePolicy,
     OptimizerNames,
+    SaveErrorPolicy,
     SaveStrategy,
     SchedulerType,
 )
@@ -170,6 +172,13 @@ class SavingFields:
         None, "How many of the newest checkpoints to keep, the best one besides."
     )
     save_only_model: bool = arg(False, "Only weights: the checkpoint cannot be resumed from.")
+    save_in_background: bool = arg(
+        True, "Write checkpoints while the training goes on; it waits only until its state is copied."
+    )
+    on_save_error: SaveErrorPolicy | str = arg(
+        "raise",
+        "What happens when a checkpoint cannot be written (a full disk): `raise` stops, `continue` warns and goes on.",
+    )
     save_on_each_node: bool = arg(False, "Every machine saves to its own disk.")
     enable_jit_checkpoint: bool = arg(False, "Save when the scheduler announces the end of the job.")
     restore_callback_states_from_checkpoint: bool = arg(True, "Resume the state of callbacks that have one.")

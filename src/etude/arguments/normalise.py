@@ -14,6 +14,7 @@ from etude.core.names import (
     IntervalStrategy,
     NonFinitePolicy,
     OptimizerNames,
+    SaveErrorPolicy,
     SaveStrategy,
     SchedulerType,
 )
@@ -27,6 +28,7 @@ ENUMERATIONS: dict[str, type[Enum]] = {
     "lr_scheduler_type": SchedulerType,
     "optim": OptimizerNames,
     "on_nonfinite": NonFinitePolicy,
+    "on_save_error": SaveErrorPolicy,
 }
 
 

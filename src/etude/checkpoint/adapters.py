@@ -30,7 +30,9 @@ def load_adapters(model: nn.Module, folder: Path) -> None:
         try:
             found: Any = set_peft_model_state_dict(model, weights, adapter_name=name)
         except RuntimeError as error:  # other shapes
-            raise CheckpointError(f"The adapter {name!r} in {folder} does not fit the model: {error}") from error
+            raise CheckpointError(
+                f"The adapter {name!r} in {folder} does not fit the model: {error}"
+            ) from error
         if found.unexpected_keys:
             raise CheckpointError(
                 f"The adapter {name!r} in {folder} does not fit the model, which has no "

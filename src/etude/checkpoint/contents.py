@@ -10,13 +10,23 @@ from typing import Any
 import torch
 
 from etude.checkpoint import files
+from etude.checkpoint.draft import Draft
+from etude.checkpoint.sharding import part_of
 from etude.core.rng import random_state
 from etude.core.state import TrainerState
 
 
-def save_optimizer(folder: Path, optimizer: Any, scheduler: Any) -> None:
-    """Writes the state of optimizer and schedule."""
-    torch.save(optimizer.state_dict(), folder / files.OPTIMIZER)
+def save_optimizer(draft: Draft, optimizer: Any, rank: int, world_size: int) -> None:
+    """Writes this process's part of the optimizer's state."""
+    state_dict = optimizer.state_dict()
+    shared = part_of(state_dict, 1, world_size) is not None
+    part = part_of(state_dict, rank, world_size)
+    if part is not None:
+        draft.save_tensors(draft.folder / files.optimizer_file(rank, world_size if shared else 1), part)
+
+
+def save_schedule(folder: Path, scheduler: Any) -> None:
+    """Writes the state of the schedule."""
     torch.save(scheduler.state_dict(), folder / files.SCHEDULER)
 
 

@@ -11,6 +11,7 @@ TRAINER_STATE = "trainer_state.json"
 TRAINING_ARGS = "training_args.bin"
 TRAINING_ARGS_JSON = "training_args.json"
 ETUDE_STATE = "etude_state.json"  # position in the data and running losses, which the reference does not keep
+MANIFEST = "manifest.json"  # every file with its size and hash
 FOLDER_PREFIX = "checkpoint"
 STAGING_PREFIX = ".staging-"
 
@@ -18,3 +19,8 @@ STAGING_PREFIX = ".staging-"
 def random_state_file(rank: int, world_size: int) -> str:
     """Name of the file with the random state of one process."""
     return "rng_state.pth" if world_size == 1 else f"rng_state_{rank}.pth"
+
+
+def optimizer_file(rank: int, world_size: int) -> str:
+    """Name of the file with a process's part of the optimizer's state."""
+    return OPTIMIZER if world_size == 1 else f"optimizer-{rank:05d}-of-{world_size:05d}.pt"

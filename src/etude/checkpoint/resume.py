@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from etude.checkpoint import files
+from etude.checkpoint.sharding import joined, optimizer_files
 from etude.checkpoint.store import get_last_checkpoint
 from etude.core.state import Plan, TrainerState
 from etude.errors import CheckpointError
@@ -88,14 +89,16 @@ def load_optimizer(folder: str, optimizer: Any, scheduler: Any) -> None:
     Raises:
         CheckpointError: a file is missing.
     """
-    for name, part in ((files.OPTIMIZER, optimizer), (files.SCHEDULER, scheduler)):
-        path = Path(folder) / name
-        if not path.is_file():
-            raise CheckpointError(
-                f"{folder} has no {name}, so the run cannot go on as it was (was it written with save_only_model?). To "
-                "start from its weights with a fresh optimizer, load them into the model and do not resume."
-            )
-        part.load_state_dict(load_tensors(path))
+    parts = optimizer_files(Path(folder))
+    schedule = Path(folder) / files.SCHEDULER
+    missing = files.OPTIMIZER if not parts else files.SCHEDULER if not schedule.is_file() else None
+    if missing is not None:
+        raise CheckpointError(
+            f"{folder} has no {missing}, so the run cannot go on as it was (was it written with save_only_model?). To "
+            "start from its weights with a fresh optimizer, load them into the model and do not resume."
+        )
+    optimizer.load_state_dict(joined([load_tensors(path) for path in parts]))
+    scheduler.load_state_dict(load_tensors(schedule))
 
 
 def load_random_state(folder: str, rank: int, world_size: int) -> dict[str, Any]:

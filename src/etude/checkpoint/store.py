@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from etude.checkpoint.files import FOLDER_PREFIX, STAGING_PREFIX, TRAINER_STATE
@@ -26,17 +25,20 @@ class CheckpointStore:
         output_dir: the folder.
         strategy: of the run.
         on_each_node: the folder is on a disk of each machine's own: the first process of each makes its checkpoints.
+
+    Attributes:
+        writes: whether this process makes folders, renames and removes them.
     """
 
     def __init__(self, output_dir: str, strategy: Strategy, on_each_node: bool = False) -> None:
         self.output_dir = Path(output_dir)
-        self._writes = strategy.world.is_local_main if on_each_node else strategy.world.is_main
+        self.writes = strategy.world.is_local_main if on_each_node else strategy.world.is_main
         self._strategy = strategy
         self._own: set[int] = set()
 
     def begin(self, step: int) -> None:
         """A run starts at `step`: the checkpoints up to there are its own, any others are left alone."""
-        if self._writes:
+        if self.writes:
             self.remove_leftovers()
         self._own = {found for found in self.steps() if found <= step} if step else set()
 
@@ -44,39 +46,38 @@ class CheckpointStore:
         """Where the checkpoint of that step is, or would be."""
         return self.output_dir / f"{FOLDER_PREFIX}-{step}"
 
-    def write(self, step: int, fill: Callable[[Path], None]) -> Path:
-        """Writes the checkpoint of a step.
-
-        Args:
-            fill: writes this process's files into the folder that it is given. Called on every process.
+    def stage(self, step: int) -> Path:
+        """An empty folder for the files of that step's checkpoint, not visible as one. Call it on every process.
 
         Raises:
-            CheckpointError: a process could not write its files; no checkpoint becomes visible.
+            CheckpointError: it cannot be made.
         """
-        target = self.path(step)
-        staging = self.output_dir / f"{STAGING_PREFIX}{target.name}"
-        if self._writes:
-            self.remove_leftovers()
-            staging.mkdir(parents=True)
-        self._strategy.barrier()
-        failure: Exception | None = None
-        try:
-            fill(staging)
-        except (
-            Exception
-        ) as error:  # whichever it is: the others must not wait for this process; it is raised below
-            failure = error
+        staging = self.output_dir / f"{STAGING_PREFIX}{self.path(step).name}"
+        failure: OSError | None = None
+        if self.writes:
+            try:
+                self.remove_leftovers()
+                staging.mkdir(parents=True)
+            except OSError as error:  # the others must not wait for this process; it is raised below
+                failure = error
         if self._strategy.agree([failure is not None])[0]:
-            raise failure or CheckpointError(f"Another process could not write its part of {target}.")
-        if self._writes:
-            commit(staging, target)
-        self._strategy.barrier()
+            reason = failure or "see the main process"
+            raise CheckpointError(
+                f"The checkpoint of step {step} cannot be written to {self.output_dir}: {reason}."
+            )
+        return staging
+
+    def publish(self, step: int, staging: Path) -> None:
+        """Makes a complete folder the checkpoint of that step. For the process that writes, when all are done."""
+        commit(staging, self.path(step))
+
+    def adopt(self, step: int) -> None:
+        """Counts the checkpoint of that step among those of this run."""
         self._own.add(step)
-        return target
 
     def recover(self) -> None:
         """Puts back a checkpoint that was about to be replaced when a write was killed. Call it on every process."""
-        if self._writes:
+        if self.writes:
             self._put_back()
         self._strategy.barrier()
 
@@ -107,7 +108,7 @@ class CheckpointStore:
             keep: how many to keep, counting the protected one; None or 0 keeps all.
             protected: path of a checkpoint that stays.
         """
-        if not keep or keep < 0 or not self._writes:
+        if not keep or keep < 0 or not self.writes:
             return
         steps = self._own_steps()
         stays = set(steps[-1:])
@@ -121,7 +122,7 @@ class CheckpointStore:
 
     def keep_only(self, path: str) -> None:
         """Removes every checkpoint of this run but this one."""
-        if self._writes:
+        if self.writes:
             for step in self._own_steps():
                 if not same_folder(self.path(step), path):
                     remove(self.path(step))

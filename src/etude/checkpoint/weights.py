@@ -8,28 +8,58 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
 from etude.checkpoint.adapters import load_adapters
+from etude.checkpoint.draft import Draft
 from etude.checkpoint.files import WEIGHTS, WEIGHTS_INDEX
 from etude.errors import CheckpointError
 from etude.optional import is_instance_of
 
 
-def save_weights(model: nn.Module, folder: str, state_dict: dict[str, Any] | None = None) -> None:
+def save_weights(
+    model: nn.Module, folder: str, state_dict: dict[str, Any] | None = None, draft: Draft | None = None
+) -> None:
     """Writes the model: with its own `save_pretrained` where it has one, else as one safetensors file.
 
     Tensors that several parameters share are written once. Of a model with adapters, only they are written.
     """
-    if hasattr(model, "save_pretrained"):
+    if draft is not None and _writes_what_it_is_given(model):
+        held = draft.copy("model", model.state_dict() if state_dict is None else state_dict)
+        if hasattr(model, "save_pretrained"):
+            draft.later(lambda: model.save_pretrained(folder, state_dict=held))  # type: ignore[operator]
+        else:
+            draft.later(lambda: _save_shared_once(held, folder))
+    elif hasattr(model, "save_pretrained"):
         model.save_pretrained(folder, state_dict=state_dict)  # type: ignore[operator]
     else:
-        path = str(Path(folder) / WEIGHTS)
-        if state_dict is None:
-            save_model(model, path, metadata={"format": "pt"})
+        _save_shared_once(model.state_dict() if state_dict is None else state_dict, folder)
+
+
+def _writes_what_it_is_given(model: nn.Module) -> bool:
+    """Whether a copy of the weights can be written in the model's place: nothing is written by code of its own."""
+    if not hasattr(model, "save_pretrained"):
+        return True
+    if not is_instance_of(model, "transformers", "PreTrainedModel") or getattr(model, "hf_quantizer", None):
+        return False
+    own = getattr(type(model), "save_pretrained", None)
+    return getattr(own, "__module__", "") == "transformers.modeling_utils"
+
+
+def _save_shared_once(state_dict: dict[str, torch.Tensor], folder: str) -> None:
+    """Writes a state dictionary; of names for the same tensor the first is kept, as `safetensors.save_model` does."""
+    kept: dict[tuple[Any, ...], str] = {}
+    metadata = {"format": "pt"}
+    tensors = {}
+    for name, tensor in state_dict.items():
+        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        first = kept.setdefault(place, name) if tensor.numel() else name
+        if first == name:
+            tensors[name] = tensor.contiguous()
         else:
-            save_file(state_dict, path, metadata={"format": "pt"})
+            metadata[name] = first
+    save_file(tensors, str(Path(folder) / WEIGHTS), metadata=metadata)
 
 
 def load_weights(model: nn.Module, folder: str) -> None:

@@ -196,6 +196,11 @@ class CallbackHandler(TrainerCallback):
         """Whether callbacks may set other flags on one process than on another."""
         return not all(getattr(callback, "same_on_all_processes", False) for callback in self.callbacks)
 
+    def is_heard_by_others(self, event: str) -> bool:
+        """Whether a callback that is not etude's own listens to an event."""
+        others = [c for c in self.callbacks if not type(c).__module__.startswith("etude.")]
+        return any(listens(callback, event) for callback in others)
+
     def _listeners(self, event: str) -> list[Callable[..., Any]]:
         # `callbacks` is a public list that users edit, so the table is rebuilt whenever its content changed.
         present = [id(callback) for callback in self.callbacks]  # equal callbacks are not the same ones

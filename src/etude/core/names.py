@@ -121,6 +121,13 @@ class NonFinitePolicy(ExplicitEnum):
     LOG = "log"
 
 
+class SaveErrorPolicy(ExplicitEnum):
+    """What happens when a checkpoint cannot be written."""
+
+    RAISE = "raise"
+    CONTINUE = "continue"
+
+
 class ParallelMode(Enum):
     """How the processes of this run share the work."""
 

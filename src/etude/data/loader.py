@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
@@ -103,7 +102,9 @@ def eval_loader(
         sampler: the order of a map-style data set, the same on every process.
         seed: seed of what loading processes draw, the same in every evaluation.
     """
-    options = {"collate_fn": collate_fn, **settings.options(), "generator": torch.Generator()}
+    # No generator of its own: PyTorch then draws a number when the loader is entered, as under the reference, so that
+    # a model that draws while it is evaluated draws the same there and here.
+    options = {"collate_fn": collate_fn, **settings.options()}
     if is_iterable(dataset):
         if world.size > 1:
             dataset = RankShard(dataset, batch_size, False, world.rank, world.size)

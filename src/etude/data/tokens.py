@@ -30,8 +30,8 @@ class TokenCounter:
         """Tokens of `batch`; a tensor where they are counted on a device, which is not waited for."""
         if not isinstance(batch, Mapping) or self._main_input not in batch:
             self._tell(
-                f"Input tokens are not counted: there is no {self._main_input!r} in the batch. If another input counts, "
-                "give the model's class an attribute `main_input_name`."
+                f"Input tokens are not counted: there is no {self._main_input!r} in the batch. If another input "
+                "counts, give the model's class an attribute `main_input_name`."
             )
             return 0
         tokens = batch[self._main_input]

@@ -51,8 +51,15 @@ class FileMethods(TrainerAttributes):
             saving.load_optimizer_and_scheduler(self, checkpoint)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Writes optimizer and schedule into a checkpoint."""
-        contents.save_optimizer(Path(output_dir), self.optimizer, self.lr_scheduler)
+        """Writes optimizer and schedule into a checkpoint; called on every process, each of which writes its part."""
+        engine, draft = self._etude, self._etude.draft(output_dir)
+        if self.args.save_on_each_node:  # the parts of other machines would be missing
+            if self.args.should_save:
+                contents.save_optimizer(draft, self.optimizer, 0, 1)
+        else:
+            contents.save_optimizer(draft, self.optimizer, engine.strategy.world.rank, engine.strategy.world.size)
+        if self.args.should_save:
+            contents.save_schedule(draft.folder, self.lr_scheduler)
 
     def _save_scaler(self, output_dir: str) -> None:
         """Writes the loss scaler into a checkpoint, where there is one."""

@@ -26,6 +26,8 @@ NOT_THE_MODEL = (
     files.SCALER,
     files.TRAINER_STATE,
     files.ETUDE_STATE,
+    files.MANIFEST,
+    "optimizer-*-of-*.pt",
     "rng_state*",
     "optimizer.bin",  # and what shards of it are called
     "optimizer_[0-9]*",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from etude.checkpoint.writer import CheckpointWriter
 from etude.core.progress import Progress
 from etude.core.state import Plan, TrainerControl, TrainerState
 from etude.data.tokens import TokenCounter
@@ -124,6 +125,7 @@ class Run:
     scheduler: Any
     loader: Any
     progress: Progress
+    writer: CheckpointWriter
     tokens: TokenCounter | None = None
     overrides: Overrides = Overrides()
     resume: ResumePoint | None = None

@@ -48,6 +48,7 @@ def epoch(run: Run) -> None:
         update(run, window, num_items, spare)
         steps += 1
         due(run)
+        run.writer.check()
         if run.settings.empty_cache_steps and hooks.state.global_step % run.settings.empty_cache_steps == 0:
             empty_device_cache()
     if steps == 0 and run.progress.micro_steps == 0 and not _stopped(run):

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from etude.core.processes import join_processes
 from etude.core.world import World
-from etude.strategies.base import Strategy
+from etude.strategies.base import Channel, Strategy
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,16 @@ class DDPStrategy(Strategy):
         super().__init__(world, device)
         self._settings = settings
         self._control: dist.ProcessGroup | None = None
+        self._channel: GroupChannel | None = None
 
     def setup(self) -> None:
         join_processes(self.world, self.device, self._settings.backend, self._settings.timeout)
         if self._control is None:
             # Python objects and flags travel on the host, so that agreeing on them never waits for the device.
             self._control = dist.new_group(backend="gloo", timeout=self._settings.timeout)
+            self._channel = GroupChannel(
+                self.world.size, dist.new_group(backend="gloo", timeout=self._settings.timeout)
+            )
 
     def wrap(self, model: nn.Module) -> nn.Module:
         if isinstance(model, DistributedDataParallel):
@@ -80,9 +84,7 @@ class DDPStrategy(Strategy):
         return tensor
 
     def gather_objects(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.world.size
-        dist.all_gather_object(values, value, group=self._control)
-        return values
+        return gather_objects(value, self.world.size, self._control)
 
     def agree(self, flags: list[bool]) -> list[bool]:
         shared = torch.tensor(flags, dtype=torch.uint8)
@@ -94,5 +96,28 @@ class DDPStrategy(Strategy):
         dist.broadcast_object_list(values, src=0, group=self._control)
         return values[0]
 
+    def channel(self) -> Channel:
+        assert self._channel is not None
+        return self._channel
+
     def barrier(self) -> None:
         dist.barrier(group=self._control)
+
+
+class GroupChannel:
+    """A process group that only one thread uses: collectives of two threads in one group could meet each other."""
+
+    def __init__(self, size: int, group: dist.ProcessGroup) -> None:
+        self._size = size
+        self._group = group
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank, on every process."""
+        return gather_objects(value, self._size, self._group)
+
+
+def gather_objects(value: Any, size: int, group: dist.ProcessGroup | None) -> list[Any]:
+    """The values of all `size` processes of a group, by rank."""
+    values: list[Any] = [None] * size
+    dist.all_gather_object(values, value, group=group)
+    return values
