@@ -258,3 +258,19 @@ def assert_identical(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torc
     assert ours.keys() == theirs.keys()
     different = [name for name in theirs if not torch.equal(ours[name], theirs[name])]
     assert not different, f"not bit-identical: {different}"
+
+
+def assert_same_arrays(ours: Any, theirs: Any, relative: float = 1e-6) -> None:
+    """Nested predictions have one structure, one type and the same numbers."""
+    assert type(ours) is type(theirs)
+    if isinstance(theirs, (tuple, list)):
+        assert len(ours) == len(theirs)
+        for mine, reference in zip(ours, theirs, strict=True):
+            assert_same_arrays(mine, reference, relative)
+    elif isinstance(theirs, Mapping):
+        assert list(ours) == list(theirs)
+        for key in theirs:
+            assert_same_arrays(ours[key], theirs[key], relative)
+    elif theirs is not None:
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=relative, atol=relative / 10)

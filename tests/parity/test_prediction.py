@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,22 +95,6 @@ CASES: dict[str, Case] = {
 }
 
 
-def assert_same_arrays(ours: Any, theirs: Any) -> None:
-    """Nested predictions have one structure, one type and the same numbers."""
-    assert type(ours) is type(theirs)
-    if isinstance(theirs, (tuple, list)):
-        assert len(ours) == len(theirs)
-        for mine, reference in zip(ours, theirs, strict=True):
-            assert_same_arrays(mine, reference)
-    elif isinstance(theirs, Mapping):
-        assert list(ours) == list(theirs)
-        for key in theirs:
-            assert_same_arrays(ours[key], theirs[key])
-    elif theirs is not None:
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
-
-
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
 def test_predictions_equal_the_reference(case: Case, tmp_path: Path) -> None:
     """Arrays, labels, metrics and their keys are the same."""
@@ -121,8 +104,8 @@ def test_predictions_equal_the_reference(case: Case, tmp_path: Path) -> None:
             trainer = build_trainer(lib, case, tmp_path / name)
             outputs[name] = trainer.predict(case.eval_rows(), metric_key_prefix="held_out")
     ours, theirs = outputs["etude"], outputs["transformers"]
-    assert_same_arrays(ours.predictions, theirs.predictions)
-    assert_same_arrays(ours.label_ids, theirs.label_ids)
+    helpers.assert_same_arrays(ours.predictions, theirs.predictions)
+    helpers.assert_same_arrays(ours.label_ids, theirs.label_ids)
     our_metrics, their_metrics = helpers.without_timing([ours.metrics, theirs.metrics])
     assert our_metrics == pytest.approx(their_metrics, rel=1e-6)
     assert {key: type(our_metrics[key]) for key in their_metrics} == {
