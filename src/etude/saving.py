@@ -54,7 +54,7 @@ def someone_looks(trainer: Any) -> bool:
     """Whether code other than our own may look at a checkpoint as soon as it is saved, so that it has to be there."""
     own = type(trainer)._save_checkpoint.__module__.startswith("etude.")
     listened = trainer.callback_handler.is_heard_by_others("on_save")
-    return not own or listened or bool(trainer.args.push_to_hub)
+    return not own or listened or bool(trainer.args.push_to_hub) or not trainer.is_in_train
 
 
 def keep_callback_states(trainer: Any) -> None:
@@ -66,10 +66,11 @@ def keep_callback_states(trainer: Any) -> None:
 def fill_checkpoint(trainer: Any, staging: Path) -> None:
     """This process's files of a checkpoint."""
     engine: Engine = trainer._etude
-    trainer.save_model(str(staging), _internal_call=True)
     run, strategy = engine.run, engine.strategy
+    # First of all: a process that fails below would leave the others waiting for it here.
+    positions = strategy.gather_objects(None if run is None else run.progress.state_dict())
+    trainer.save_model(str(staging), _internal_call=True)
     if run is not None and not trainer.args.save_only_model:
-        positions = strategy.gather_objects(run.progress.state_dict())
         trainer._save_rng_state(str(staging))
         trainer._save_optimizer_and_scheduler(str(staging))
         if trainer.args.should_save:

@@ -60,7 +60,7 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
     except BaseException:
         engine.writer.drain()
         raise
-    engine.writer.wait()
+    engine.writer.finish()
     return trainer._finalize_training(None, run.plan.num_samples, run.start_time)  # type: ignore[no-any-return]
 
 

@@ -135,7 +135,9 @@ def test_a_kill_while_replacing_never_loses_both(
 
     monkeypatch.setattr(os, "rename", killed)
     if moment == "after committing":
-        monkeypatch.setattr(shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(
+            shutil, "rmtree", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
     store = new_store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         write(store, 1, fill_with("new"))

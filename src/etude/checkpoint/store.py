@@ -6,14 +6,18 @@ complete or not there.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from etude.checkpoint.files import FOLDER_PREFIX, STAGING_PREFIX, TRAINER_STATE
 from etude.errors import CheckpointError
 from etude.strategies.base import Strategy
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(rf"^{FOLDER_PREFIX}-(0|[1-9]\d*)$")
 
@@ -68,8 +72,16 @@ class CheckpointStore:
         return staging
 
     def publish(self, step: int, staging: Path) -> None:
-        """Makes a complete folder the checkpoint of that step. For the process that writes, when all are done."""
-        commit(staging, self.path(step))
+        """Makes a complete folder the checkpoint of that step. For the process that writes, when all are done.
+
+        Raises:
+            OSError: it could not be forced to the disk, or made visible.
+        """
+        try:
+            commit(staging, self.path(step))
+        finally:
+            if not staging.exists():  # visible, whatever came after that
+                self.adopt(step)
 
     def adopt(self, step: int) -> None:
         """Counts the checkpoint of that step among those of this run."""
@@ -92,7 +104,7 @@ class CheckpointStore:
         """Removes what a write that was killed has left behind, and puts back what it had taken away."""
         self._put_back()
         for folder in self.output_dir.glob(f"{STAGING_PREFIX}*"):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # what stays is in the way of nothing
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, in order."""
@@ -116,16 +128,19 @@ class CheckpointStore:
         for step in reversed(steps):
             if len(stays) < keep:
                 stays.add(step)
-        for step in steps:
-            if step not in stays:
-                remove(self.path(step))
+        self._remove(step for step in steps if step not in stays)
 
     def keep_only(self, path: str) -> None:
-        """Removes every checkpoint of this run but this one."""
-        if self.writes:
-            for step in self._own_steps():
-                if not same_folder(self.path(step), path):
-                    remove(self.path(step))
+        """Removes every checkpoint of this run but this one, if it is there."""
+        if self.writes and os.path.isdir(path):
+            self._remove(step for step in self._own_steps() if not same_folder(self.path(step), path))
+
+    def _remove(self, steps: Iterable[int]) -> None:
+        for step in steps:
+            try:
+                remove(self.path(step))
+            except OSError as error:  # the training does not need the room yet
+                logger.warning("The old checkpoint %s could not be removed: %s.", self.path(step), error)
 
 
 def commit(staging: Path, target: Path) -> None:
@@ -137,10 +152,15 @@ def commit(staging: Path, target: Path) -> None:
     if target.exists():
         replaced = staging.with_name(f"{STAGING_PREFIX}replaced-{target.name}")
         os.rename(target, replaced)
-    os.rename(staging, target)
+    try:
+        os.rename(staging, target)
+    except OSError:
+        if replaced is not None:
+            os.rename(replaced, target)
+        raise
     _sync(target.parent)
     if replaced is not None:
-        shutil.rmtree(replaced)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def remove(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Writing checkpoints while the training goes on.
 
-The training is held up only while its state is copied to the host. Then a thread writes the copies, has every file
-described in the manifest, forces them to the disk, and makes the checkpoint visible. One is written at a time; what goes
+The training is held up only while its state is copied to the host. Then a thread writes the copies, describes every
+file in the manifest, forces all to the disk, and makes the checkpoint visible. One is written at a time; what goes
 wrong is raised at the next step, and at the end of the training at the latest.
 """
 
@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from etude.checkpoint.draft import Draft
 from etude.checkpoint.manifest import Manifest, describe_all, library_versions
@@ -45,6 +47,7 @@ class CheckpointWriter:
         self._buffers = HostBuffers()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
+        self._told_that_it_waits = False
         self.draft: Draft | None = None
         self.seconds_blocked = 0.0
 
@@ -75,24 +78,18 @@ class CheckpointWriter:
             self._failure = error
             self.check()
             return
-        self._buffers.begin()
-        self.draft = draft = Draft(folder, self._buffers if self._background and not wait else None)
+        draft = Draft(folder, None if wait else self._empty_buffers())
 
-        def copy() -> None:
-            fill(folder)
-            draft.settle()
-
-        failure = self._attempt(copy)
-        self.draft = None
-
-        def complete() -> None:
+        def complete(failure: Exception | None) -> None:
             self._complete(step, draft, failure, facts, afterwards)
 
+        failure = self._attempt(lambda: self._filled(draft, fill))
         if wait or not self._background:
-            complete()
+            complete(failure)
             self.check()
         else:
-            self._thread = threading.Thread(target=complete, name=f"checkpoint-{step}")
+            self._tell_that_it_waits(draft)
+            self._thread = threading.Thread(target=complete, args=[failure], name=f"checkpoint-{step}")
             self._thread.start()
         self.seconds_blocked += time.perf_counter() - began
 
@@ -112,19 +109,50 @@ class CheckpointWriter:
         Raises:
             CheckpointError: it could not be written.
         """
-        thread, self._thread = self._thread, None
-        if thread is not None:
+        if self._thread is not None:
             began = time.perf_counter()
-            thread.join()
+            self._thread.join()
+            self._thread = None
             self.seconds_blocked += time.perf_counter() - began
         self.check()
 
-    def drain(self) -> None:
-        """Waits until no checkpoint is being written, when something else has gone wrong already."""
+    def finish(self) -> None:
+        """Waits until no checkpoint is being written, and gives the memory for copies back.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
         try:
             self.wait()
-        except CheckpointError as error:
+        finally:
+            if self._thread is None:
+                self._buffers.release()
+
+    def drain(self) -> None:
+        """The same when something else has gone wrong already."""
+        try:
+            self.finish()
+        except Exception as error:  # the one that is being raised is the one to see
             logger.error("%s", error)
+
+    def _empty_buffers(self) -> HostBuffers | None:
+        if self._background:
+            self._buffers.begin()
+            return self._buffers
+        return None
+
+    def _filled(self, draft: Draft, fill: Callable[[Path], None]) -> None:
+        self.draft = draft
+        try:
+            fill(draft.folder)
+            draft.settle()
+        finally:
+            self.draft = None
+
+    def _tell_that_it_waits(self, draft: Draft) -> None:
+        if draft.in_the_way is not None and not self._told_that_it_waits:
+            self._told_that_it_waits = True
+            logger.warning("Checkpoints are written while the training waits: %s.", draft.in_the_way)
 
     def _complete(
         self,
@@ -135,22 +163,32 @@ class CheckpointWriter:
         afterwards: Callable[[], None],
     ) -> None:
         """Writes what was put off and makes the checkpoint visible, unless a process has failed."""
+        try:
+            failure = self._write(step, draft, failure, facts)
+            if failure is None:
+                afterwards()
+        except Exception as error:  # also that the other processes cannot be reached
+            failure = error
+        if failure is not None:
+            self._failure = self._told(step, failure)
+
+    def _write(
+        self, step: int, draft: Draft, failure: Exception | None, facts: dict[str, Any]
+    ) -> Exception | None:
         if failure is None:
             failure = self._attempt(draft.finish)
         channel = self._strategy.channel()
-        failures = channel.gather_objects(None if failure is None else str(failure))
+        failures = channel.gather_objects(None if failure is None else _text(failure))
         if not any(failures) and self._store.writes:
             failure = self._attempt(lambda: self._publish(step, draft.folder, facts))
-        failures = channel.gather_objects(None if failure is None else str(failure))
+        failures = channel.gather_objects(None if failure is None else _text(failure))
         if not any(failures):
             self._store.adopt(step)
-            failure = self._attempt(afterwards)
+        elif self._store.writes:
+            shutil.rmtree(draft.folder, ignore_errors=True)  # it is in the way of nothing if it stays
         if failure is None and any(failures):
             failure = CheckpointError(next(text for text in failures if text))
-        if failure is not None:
-            if any(failures) and self._store.writes:
-                shutil.rmtree(draft.folder, ignore_errors=True)  # it is in the way of nothing if it stays
-            self._failure = self._told(step, failure)
+        return failure
 
     def _publish(self, step: int, folder: Path, facts: dict[str, Any]) -> None:
         world_size = self._strategy.world.size
@@ -159,11 +197,11 @@ class CheckpointWriter:
         self._store.publish(step, folder)
 
     def _told(self, step: int, failure: Exception) -> Exception:
-        if not isinstance(failure, OSError):  # a mistake in code that takes part in saving
+        if not _is_of_the_disk(failure):  # a mistake in code that takes part in saving
             return failure
         told = CheckpointError(
-            f"The checkpoint of step {step} could not be written to {self._store.output_dir}: {failure}. Earlier "
-            "checkpoints are whole."
+            f"The checkpoint of step {step} could not be written to {self._store.output_dir}: {_text(failure)}. "
+            "Earlier checkpoints are whole."
         )
         told.__cause__ = failure
         return told
@@ -176,3 +214,15 @@ class CheckpointWriter:
         except Exception as error:
             return error
         return None
+
+
+def _text(failure: Exception) -> str:
+    """What an exception says; never empty."""
+    return str(failure) or type(failure).__name__
+
+
+def _is_of_the_disk(failure: Exception) -> bool:
+    """Whether writing failed, in the words of Python, of safetensors, or of `torch.save`."""
+    if isinstance(failure, RuntimeError):
+        return "PytorchStreamWriter" in str(failure) or "inline_container" in str(failure)
+    return isinstance(failure, (OSError, SafetensorError))
