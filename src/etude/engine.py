@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from etude.checkpoint.draft import Draft
+from etude.checkpoint.resolve import Resolver
 from etude.checkpoint.store import CheckpointStore
 from etude.checkpoint.writer import CheckpointWriter
 from etude.loops.accumulate import Accumulation
@@ -49,6 +50,11 @@ class Engine:
     created_scheduler: bool = False
     told_columns: set[str] = field(default_factory=set)
     kept_loaders: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def resolver(self) -> Resolver:
+        """Finds the checkpoint to go on from."""
+        return Resolver(self.strategy, self.store.writes)
 
     def draft(self, folder: str) -> Draft:
         """The checkpoint in the making whose folder this is; files of any other folder are written at once."""

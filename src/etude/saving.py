@@ -84,6 +84,7 @@ def load_best_model(trainer: Any) -> None:
     """Puts the weights of the best checkpoint into the model."""
     state = trainer.state
     logger.info("Loading the best model, of %s (score: %s).", state.best_model_checkpoint, state.best_metric)
+    trainer._etude.resolver.require_weights(state.best_model_checkpoint)
     load_weights(trainer.model, state.best_model_checkpoint)
 
 

@@ -18,7 +18,6 @@ from etude.arguments import TrainingArguments
 from etude.callbacks.flow import DefaultFlowCallback
 from etude.callbacks.notebook import NotebookProgressCallback, in_notebook
 from etude.callbacks.progress import PrinterCallback, ProgressCallback, shows_bar
-from etude.checkpoint import resume
 from etude.checkpoint.store import CheckpointStore
 from etude.checkpoint.writer import CheckpointWriter
 from etude.core import signature
@@ -234,7 +233,8 @@ class Trainer(
         """Trains the model.
 
         Args:
-            resume_from_checkpoint: path of a checkpoint to go on from; True for the newest in `args.output_dir`.
+            resume_from_checkpoint: path of a checkpoint to go on from; True for the newest in `args.output_dir` that is
+                whole; "auto" for the same, or a start from the beginning where there is none.
             trial: of a search, passed to `model_init`.
             ignore_keys_for_eval: outputs that evaluations during training leave out.
 
@@ -244,7 +244,7 @@ class Trainer(
         folder = self._get_output_dir(trial=trial)
         self._etude.store.output_dir = Path(folder)
         self._etude.store.recover()
-        checkpoint = resume.resolve(resume_from_checkpoint, folder)
+        checkpoint = self._etude.resolver.resolve(resume_from_checkpoint, folder)
         self.is_in_train = True
         self._memory_tracker.start("train")
         try:

@@ -174,6 +174,7 @@ def begin_state(trainer: Any, plan: Plan, checkpoint: str | None) -> TrainerStat
         state = TrainerState()
     else:
         state = resume.load_trainer_state(checkpoint)
+        trainer._etude.resolver.forget_broken_best(state, checkpoint)
         if args.restore_callback_states_from_checkpoint:
             handler = trainer.callback_handler
             handler.callbacks, unknown = restored_callbacks(handler.callbacks, state)
@@ -261,6 +262,8 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
     trainer.log(metrics)
     if args.load_best_model_at_end and state.best_model_checkpoint is not None:
         trainer._load_best_model()
+    elif args.load_best_model_at_end and state.best_metric is not None:
+        resume.logger.warning("The model keeps its last weights: there is no checkpoint of the best ones.")
     if args.save_total_limit == 1 and state.best_model_checkpoint is not None:
         run.strategy.barrier()
         trainer._etude.store.keep_only(state.best_model_checkpoint)

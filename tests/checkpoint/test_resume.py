@@ -1,4 +1,4 @@
-"""Which checkpoint is meant, and is what it holds read without running anything?"""
+"""Is what a checkpoint holds put back, and read without running anything?"""
 
 from __future__ import annotations
 
@@ -22,45 +22,6 @@ from etude.core.state import Plan
 from etude.errors import CheckpointError
 
 PLAN = Plan(3, 4, 8, 8, 12, 32, 96.0, 8)
-
-
-def checkpoint(folder: Path, step: int) -> str:
-    path = folder / f"checkpoint-{step}"
-    path.mkdir()
-    TrainerState(global_step=step).save_to_json(str(path / "trainer_state.json"))
-    return str(path)
-
-
-@pytest.mark.parametrize("nothing", [None, False])
-def test_nothing_means_a_fresh_start(nothing: Any, tmp_path: Path) -> None:
-    checkpoint(tmp_path, 1)
-    assert resume.resolve(nothing, str(tmp_path)) is None
-
-
-def test_true_means_the_newest(tmp_path: Path) -> None:
-    checkpoint(tmp_path, 9)
-    newest = checkpoint(tmp_path, 10)
-    assert resume.resolve(True, str(tmp_path)) == newest
-
-
-def test_true_without_a_checkpoint_says_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="No valid checkpoint found.*leave out resume_from_checkpoint"):
-        resume.resolve(True, str(tmp_path))
-
-
-def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path, 3)
-    assert resume.resolve(path, "elsewhere") == path
-    assert resume.resolve(Path(path), "elsewhere") == path  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("make", "reason"), [(False, "no such folder"), (True, "no trainer_state.json")])
-def test_a_path_that_is_no_checkpoint_says_why(make: bool, reason: str, tmp_path: Path) -> None:
-    path = tmp_path / "somewhere"
-    if make:
-        path.mkdir()
-    with pytest.raises(CheckpointError, match=f"Can't find a valid checkpoint at .*somewhere.*{reason}"):
-        resume.resolve(str(path), str(tmp_path))
 
 
 class Malicious:
@@ -115,19 +76,6 @@ def test_a_part_that_is_missing_is_an_error(gone: str, tmp_path: Path) -> None:
     (tmp_path / gone).unlink()
     with pytest.raises(CheckpointError, match=f"has no {gone}.*do not resume"):
         resume.load_optimizer(str(tmp_path), *parts())
-
-
-def test_a_best_checkpoint_that_is_gone_is_forgotten_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    TrainerState(best_model_checkpoint=str(tmp_path / "gone")).save_to_json(
-        str(tmp_path / "trainer_state.json")
-    )
-    with caplog.at_level(logging.WARNING):
-        assert resume.load_trainer_state(str(tmp_path)).best_model_checkpoint is None
-    assert "gone" in caplog.text
-    TrainerState(best_model_checkpoint=str(tmp_path)).save_to_json(str(tmp_path / "trainer_state.json"))
-    assert resume.load_trainer_state(str(tmp_path)).best_model_checkpoint == str(tmp_path)
 
 
 def position_of(folder: Path, state: TrainerState, rank: int = 0, size: int = 1) -> resume.SavedPosition:

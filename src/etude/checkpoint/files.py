@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 OPTIMIZER = "optimizer.pt"
@@ -14,6 +16,14 @@ ETUDE_STATE = "etude_state.json"  # position in the data and running losses, whi
 MANIFEST = "manifest.json"  # every file with its size and hash
 FOLDER_PREFIX = "checkpoint"
 STAGING_PREFIX = ".staging-"
+
+_NUMBERED = re.compile(rf"{FOLDER_PREFIX}-(0|[1-9]\d*)")
+
+
+def step_of(name: str) -> int | None:
+    """The step that a checkpoint's folder is named for; None: it is not the name of one."""
+    match = _NUMBERED.fullmatch(name)
+    return int(match.group(1)) if match else None
 
 
 def random_state_file(rank: int, world_size: int) -> str:

@@ -1,9 +1,17 @@
-"""The manifest of a checkpoint: every file with its size and hash, so that a broken one is never taken for whole."""
+"""The manifest of a checkpoint: every file with its size and hash, so that a broken one is never taken for whole.
+
+A file above 64 MiB is hashed in blocks, and what is kept is the hash of their hashes: several threads can then check
+one large file.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +21,7 @@ from etude.checkpoint.files import ETUDE_STATE, MANIFEST
 from etude.errors import CheckpointError
 
 FORMAT = 1
+BLOCK = 64 << 20
 _LIBRARIES = ("etude", "torch", "numpy", "safetensors", "transformers", "datasets", "peft")
 
 
@@ -23,7 +32,7 @@ class Manifest:
     Attributes:
         step: number of updates done.
         world_size: number of processes that wrote it.
-        files: path within the checkpoint to {"size": bytes, "sha256": hex digits}.
+        files: path within the checkpoint to {"size": bytes, "sha256": hex digits}; "sha256_of_blocks" if it is large.
         facts: what else is worth knowing: library versions, the data's fingerprint.
     """
 
@@ -49,6 +58,8 @@ class Manifest:
             checksum = stored.pop("checksum")
             if checksum != _checksum(stored):
                 raise ValueError("its own checksum does not match")
+            if stored["format"] != FORMAT:
+                raise ValueError(f"its format {stored['format']} is that of another version of etude")
             facts = {k: v for k, v in stored.items() if k not in ("format", "step", "world_size", "files")}
             return Manifest(stored["step"], stored["world_size"], stored["files"], facts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -66,45 +77,65 @@ class Manifest:
         content["checksum"] = _checksum(content)
         (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def verify(self, folder: Path) -> None:
-        """Compares every file with what it was when it was written.
+    def verify(self, folder: Path, only: Callable[[str], bool] = lambda name: True) -> None:
+        """Compares files with what they were when they were written.
+
+        Args:
+            only: which of them, by their paths within the checkpoint.
 
         Raises:
             CheckpointError: a file is missing or differs; names it.
         """
-        for name, expected in self.files.items():
+        expected = {name: entry for name, entry in self.files.items() if only(name)}
+        for name, entry in expected.items():
             path = folder / name
             if not path.is_file():
                 raise CheckpointError(f"{folder} is broken: {name} is gone.")
             size = path.stat().st_size
-            if size != expected["size"]:
+            if size != entry["size"]:
                 raise CheckpointError(
-                    f"{folder} is broken: {name} has {size:,} bytes instead of {expected['size']:,}."
+                    f"{folder} is broken: {name} has {size:,} bytes instead of {entry['size']:,}."
                 )
-        for name, expected in self.files.items():
-            if sha256(folder / name) != expected["sha256"]:
+        found = _hashes([folder / name for name in expected], threads=min(8, os.cpu_count() or 1))
+        for (name, entry), hashed in zip(expected.items(), found, strict=True):
+            if entry != {"size": entry["size"], **hashed}:
                 raise CheckpointError(f"{folder} is broken: the content of {name} has changed.")
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """A file's entry in the manifest."""
-    return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
 def describe_all(folder: Path) -> dict[str, dict[str, Any]]:
     """The entries of all files in a folder."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {path.relative_to(folder).as_posix(): describe(path) for path in found}
+    hashes = _hashes(found, threads=1)  # the training is going on beside it
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, **hashed}
+        for path, hashed in zip(found, hashes, strict=True)
+    }
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file's content, as `sha256sum` prints it."""
-    digest = hashlib.sha256()
+def _hashes(paths: list[Path], threads: int) -> list[dict[str, str]]:
+    """The hash of each file, under the name that it has in an entry."""
+    blocks = [[(path, start) for start in range(0, max(1, path.stat().st_size), BLOCK)] for path in paths]
+    with ThreadPoolExecutor(threads) as pool:
+        digests = pool.map(_hash_of_block, itertools.chain.from_iterable(blocks))
+        return [_joined(list(itertools.islice(digests, len(own)))) for own in blocks]
+
+
+def _joined(digests: list[bytes]) -> dict[str, str]:
+    if len(digests) == 1:
+        return {"sha256": digests[0].hex()}
+    return {"sha256_of_blocks": hashlib.sha256(b"".join(digests)).hexdigest()}
+
+
+def _hash_of_block(block: tuple[Path, int]) -> bytes:
+    path, start = block
+    digest, left = hashlib.sha256(), BLOCK
+    buffer = memoryview(bytearray(1 << 20))
     with path.open("rb", buffering=0) as file:
-        buffer = memoryview(bytearray(1 << 20))
-        while count := file.readinto(buffer):
+        file.seek(start)
+        while left and (count := file.readinto(buffer[:left])):
             digest.update(buffer[:count])
-    return digest.hexdigest()
+            left -= count
+    return digest.digest()
 
 
 def library_versions() -> dict[str, str]:

@@ -13,7 +13,6 @@ import torch
 
 from etude.checkpoint import files
 from etude.checkpoint.sharding import joined, optimizer_files
-from etude.checkpoint.store import get_last_checkpoint
 from etude.core.state import Plan, TrainerState
 from etude.errors import CheckpointError
 
@@ -35,46 +34,9 @@ class SavedPosition:
     at_checkpoint: dict[str, Any] | None
 
 
-def resolve(resume_from_checkpoint: str | bool | None, output_dir: str) -> str | None:
-    """The checkpoint folder that `train(resume_from_checkpoint=...)` means.
-
-    Args:
-        resume_from_checkpoint: a path; True for the newest in `output_dir`; None or False for none.
-
-    Raises:
-        CheckpointError: it is not there.
-    """
-    if resume_from_checkpoint is None or resume_from_checkpoint is False:
-        return None
-    if resume_from_checkpoint is True:
-        newest = get_last_checkpoint(output_dir)
-        if newest is None:
-            raise CheckpointError(
-                f"No valid checkpoint found in output directory ({output_dir}): leave out resume_from_checkpoint to "
-                "start from the beginning."
-            )
-        return newest
-    folder = Path(resume_from_checkpoint)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"Can't find a valid checkpoint at {resume_from_checkpoint}: there is no such folder."
-        )
-    if not (folder / files.TRAINER_STATE).is_file():
-        raise CheckpointError(
-            f"Can't find a valid checkpoint at {resume_from_checkpoint}: it has no {files.TRAINER_STATE}. To "
-            "start from its weights, load them into the model instead."
-        )
-    return str(folder)
-
-
 def load_trainer_state(folder: str) -> TrainerState:
-    """The `TrainerState` of a checkpoint; a best checkpoint that is gone is forgotten, and said."""
-    state = TrainerState.load_from_json(str(Path(folder) / files.TRAINER_STATE))
-    best = state.best_model_checkpoint
-    if best is not None and not Path(best).is_dir():
-        logger.warning("The best checkpoint so far, %s, is not there any more.", best)
-        state.best_model_checkpoint = None
-    return state
+    """The `TrainerState` of a checkpoint."""
+    return TrainerState.load_from_json(str(Path(folder) / files.TRAINER_STATE))
 
 
 def load_tensors(path: Path) -> Any:
