@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ def main() -> None:
     module, function, output_dir = sys.argv[1:4]
     torch.set_num_threads(1)
     getattr(importlib.import_module(module), function)(Path(output_dir))
+    gc.collect()  # a DDP wrapper that outlives its process group can abort the interpreter's end
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

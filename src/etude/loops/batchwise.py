@@ -89,15 +89,16 @@ def _merged(shares: list[Batch]) -> Batch:
         size=size,
         loss=sum(loss * count for loss, count in losses) / size if losses else None,
         predictions=_joined([share.predictions for share in shares]),
-        labels=_joined([share.labels for share in shares]),
-        inputs=_joined([share.inputs for share in shares]),
+        labels=_joined([share.labels for share in shares], lists_of_samples=True),
+        inputs=_joined([share.inputs for share in shares], lists_of_samples=True),
     )
 
 
-def _joined(parts: list[Any]) -> Any:
+def _joined(parts: list[Any], lists_of_samples: bool = False) -> Any:
     if any(part is None for part in parts):
         return None
-    return nested.apply(torch.as_tensor, nested.concatenate([nested.to_numpy(part) for part in parts]))
+    arrays = [nested.to_numpy(part) for part in parts]
+    return nested.apply(torch.as_tensor, nested.concatenate(arrays, lists_of_samples=lists_of_samples))
 
 
 def _with_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
