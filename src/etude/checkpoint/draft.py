@@ -73,7 +73,7 @@ class Draft:
         if not is_copyable(value):
             return f"{name} holds more than plain tensors and numbers"
         free, needed = available_bytes(), buffers.missing_bytes(name, value)
-        if free is None or needed < 0.8 * free:
+        if not needed or free is None or needed < 0.8 * free:
             return None
         return f"a copy of {name} ({needed / 1e9:.1f} GB) does not fit into the {free / 1e9:.1f} GB that are left"
 
