@@ -21,7 +21,8 @@ from etude.core.rng import following
 from etude.core.signature import count_parameters
 from etude.core.speed import speed_metrics
 from etude.core.state import Plan, TrainerState
-from etude.data.loader import has_length, samples_of
+from etude.data.epoch import samples_of
+from etude.data.loader import has_length
 from etude.engine import Engine
 from etude.errors import ConfigurationError
 from etude.guards.nonfinite import select_guard

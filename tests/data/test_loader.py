@@ -21,6 +21,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from etude.core.world import World
+from etude.data import epoch as walking
 from etude.data import loader as loading
 from etude.data.loader import LoaderSettings
 from etude.data.samplers import EpochSampler, GlobalBatchSampler
@@ -75,11 +76,11 @@ def evaluation_loader(dataset: Any, rank: int = 0, size: int = 1) -> Any:
 def test_an_own_loader_begins_anywhere_and_reads_only_that(size: int, step: int, epoch: int) -> None:
     dataset = Reads(size)
     loader = own_loader(dataset)
-    loading.set_epoch(loader, epoch)
-    expected = list(loading.start_at(loader, 0))[step:]
+    walking.set_epoch(loader, epoch)
+    expected = list(walking.start_at(loader, 0))[step:]
     dataset.read.clear()
-    loading.set_epoch(loader, epoch)
-    assert list(loading.start_at(loader, step)) == expected
+    walking.set_epoch(loader, epoch)
+    assert list(walking.start_at(loader, step)) == expected
     assert dataset.read == [index for batch in expected for index in batch]
 
 
@@ -105,7 +106,7 @@ def test_a_foreign_loader_is_entered_without_reading_data(
     expected = list(foreign_loaders(dataset)[name])
     dataset.read.clear()
     torch.manual_seed(5)
-    rest = loading.start_at(foreign_loaders(dataset)[name], 2)
+    rest = walking.start_at(foreign_loaders(dataset)[name], 2)
     first = next(rest)
     assert len(dataset.read) <= 4
     assert str([first, *rest]) == str(expected[2:])
@@ -118,13 +119,13 @@ def test_a_foreign_loader_is_entered_without_reading_data(
 def test_what_cannot_be_entered_is_read_past_and_said(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     expected = list(make(Reads(9)))[3:]
     with caplog.at_level(logging.WARNING):
-        found = list(loading.start_at(make(Reads(9)), 3))
+        found = list(walking.start_at(make(Reads(9)), 3))
     assert [batch.tolist() for batch in found] == [batch.tolist() for batch in expected]
     assert "reading past the 3 batches" in caplog.text
 
 
 def test_reading_past_the_end_ends() -> None:
-    assert list(loading.start_at(DataLoader(Stream(3), 2), 9)) == []
+    assert list(walking.start_at(DataLoader(Stream(3), 2), 9)) == []
 
 
 @pytest.mark.parametrize("data", [Reads(11), Stream(11)])
@@ -206,9 +207,9 @@ def test_everything_that_wants_to_know_the_epoch_is_told_once() -> None:
 
     data = ToldData()
     sampler = ToldSampler(data)
-    loading.set_epoch(DataLoader(data, sampler=sampler), 4)
+    walking.set_epoch(DataLoader(data, sampler=sampler), 4)
     assert data.told == sampler.told == [4]
-    loading.set_epoch(own_loader(data, sampler=sampler), 5)
+    walking.set_epoch(own_loader(data, sampler=sampler), 5)
     assert set(data.told) == set(sampler.told) == {4, 5}
 
 
@@ -219,8 +220,8 @@ def test_a_data_set_behind_loading_processes_is_told_the_epoch() -> None:
             Stream.__init__(self, 8)
 
     stream = ToldStream()
-    loading.set_epoch(own_loader(stream, 0, 2), 2)
-    loading.set_epoch(own_loader(stream), 3)
+    walking.set_epoch(own_loader(stream, 0, 2), 2)
+    walking.set_epoch(own_loader(stream), 3)
     assert stream.told == [2, 3]
 
 
@@ -228,8 +229,8 @@ def test_samples_of_steps_are_known_for_own_loaders_only() -> None:
     dataset = Reads(9)
     loader = own_loader(dataset)
     batches = list(loader)
-    assert loading.samples_of(loader, 1, 3) == [*batches[1], *batches[2]]
-    assert loading.samples_of(DataLoader(dataset), 0, 1) is None
+    assert walking.samples_of(loader, 1, 3) == [*batches[1], *batches[2]]
+    assert walking.samples_of(DataLoader(dataset), 0, 1) is None
 
 
 def test_a_process_without_samples_gets_a_batch_of_one() -> None:
@@ -267,8 +268,8 @@ def test_loading_processes_draw_what_the_position_says() -> None:
     loader = own_loader(Drawing(8), settings=LoaderSettings(num_workers=1))
     assert isinstance(loader.batch_sampler, GlobalBatchSampler)
     whole = list(loader)
-    loading.set_epoch(loader, 0)
-    assert list(loading.start_at(loader, 2)) == whole[2:]
+    walking.set_epoch(loader, 0)
+    assert list(walking.start_at(loader, 2)) == whole[2:]
 
 
 def test_ranks_of_a_divided_sampler_do_not_draw_the_same() -> None:

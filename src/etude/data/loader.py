@@ -1,23 +1,21 @@
-"""Building PyTorch data loaders, and walking one through an epoch from any position."""
+"""Building PyTorch data loaders."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from etude.core.rng import worker_seed
 from etude.core.world import World
 from etude.data.divided import IterableDatasetShard
-from etude.data.samplers import EpochSampler, EvaluationBatches, GlobalBatchSampler, Skipping, StepBatches
+from etude.data.samplers import EpochSampler, EvaluationBatches, GlobalBatchSampler, StepBatches
 from etude.data.shards import RankShard, SeededDataset
+from etude.data.streams import StreamLoader
 from etude.errors import DataError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ def train_loader(
     if is_iterable(dataset):
         if world.size > 1 and not isinstance(dataset, IterableDatasetShard):
             dataset = RankShard(dataset, batch_size, drop_last, world.rank, world.size)
-        return DataLoader(dataset, batch_size=batch_size, drop_last=drop_last, **options)
+        shape: dict[str, Any] = {"batch_size": batch_size, "drop_last": drop_last}
+        return StreamLoader(dataset, seed=seed, rank=world.rank, **shape, **options)
     if isinstance(sampler, BatchSampler):
         return DataLoader(dataset, batch_sampler=sampler, **options)
     if isinstance(sampler, StepBatches):
@@ -135,50 +134,6 @@ def reseeded(sampler: Any, seed: int) -> Any:
     return sampler
 
 
-def set_epoch(loader: Any, epoch: int) -> None:
-    """Tells the loader, its samplers and its data set which epoch comes, where they want to know."""
-    batches = getattr(loader, "batch_sampler", None)
-    parts = [loader, batches, getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None)]
-    parts += [getattr(loader, "sampler", None), getattr(loader, "dataset", None)]
-    told: list[Any] = []
-    for part in parts:
-        if part is not None and hasattr(part, "set_epoch") and not any(part is other for other in told):
-            part.set_epoch(epoch)
-            told.append(part)
-
-
-def start_at(loader: Any, step: int) -> Iterator[Any]:
-    """The batches of the loader's current epoch from `step` on.
-
-    Etude's own loaders begin there at once. A user's map-style DataLoader walks its batch sampler and reads no data;
-    anything else has to be read and thrown away, which is said.
-    """
-    if hasattr(loader, "batches_from"):  # a prepared loader of the user's
-        return iter(loader.batches_from(step))
-    if step == 0:
-        return iter(loader)
-    batches = getattr(loader, "batch_sampler", None)
-    if isinstance(batches, StepBatches):
-        batches.seek(step)
-        return iter(loader)
-    if type(loader) is DataLoader and batches is not None and not is_iterable(loader.dataset):
-        return iter(_with_batches(loader, Skipping(batches, step)))
-    logger.warning(
-        "Resuming: reading past the %d batches that are done, as the data cannot be entered there.", step
-    )
-    iterator: Iterator[Any] = iter(loader)
-    for _ in range(step):
-        if next(iterator, None) is None:
-            break
-    return iterator
-
-
-def samples_of(loader: Any, start: int, stop: int) -> list[int] | None:
-    """Data set indices that this process reads in those steps of the current epoch, where they can be told."""
-    batches = getattr(loader, "batch_sampler", None)
-    return batches.indices(start, stop) if isinstance(batches, StepBatches) else None
-
-
 def any_batch(loader: Any) -> Any:
     """A batch of one sample, for a process that has none of its own but must keep in step with the others.
 
@@ -198,22 +153,6 @@ def num_samples(loader: Any) -> int | None:
     """Length of the loader's data set, or None."""
     dataset = getattr(loader, "dataset", None)
     return len(dataset) if isinstance(dataset, Sized) and has_length(dataset) else None
-
-
-def _with_batches(loader: DataLoader[Any], batches: Sampler[list[int]]) -> DataLoader[Any]:
-    names = (
-        "collate_fn",
-        "num_workers",
-        "pin_memory",
-        "timeout",
-        "worker_init_fn",
-        "multiprocessing_context",
-    )
-    options = {name: getattr(loader, name) for name in names}
-    options |= {
-        name: getattr(loader, name) for name in ("generator", "prefetch_factor", "persistent_workers")
-    }
-    return DataLoader(loader.dataset, batch_sampler=batches, in_order=loader.in_order, **options)
 
 
 def _init_worker(worker_id: int) -> None:

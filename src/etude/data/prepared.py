@@ -14,20 +14,7 @@ from etude.core.world import World
 from etude.data.loader import is_iterable
 from etude.data.samplers import StepBatches
 from etude.data.shards import RankShard
-
-# What a loader is made of, besides the data set and the order of its batches.
-_OPTIONS = (
-    "collate_fn",
-    "num_workers",
-    "pin_memory",
-    "timeout",
-    "worker_init_fn",
-    "multiprocessing_context",
-    "generator",
-    "prefetch_factor",
-    "persistent_workers",
-    "in_order",
-)
+from etude.data.streams import StreamLoader, options_of
 
 
 class ReseededSampler(RandomSampler):
@@ -140,7 +127,7 @@ def prepared(
         even: give every process the same number of batches where somebody iterates over the loader.
     """
     batches = loader.batch_sampler
-    if isinstance(loader, PreparedLoader) or isinstance(batches, StepBatches):
+    if isinstance(loader, (PreparedLoader, StreamLoader)) or isinstance(batches, StepBatches):
         return loader
     places: dict[str, Any] = {"device": device, "even": even and world.size > 1}
     if is_iterable(loader.dataset):
@@ -148,13 +135,13 @@ def prepared(
         if world.size > 1 and not isinstance(dataset, RankShard):
             dataset = RankShard(dataset, loader.batch_size or 1, loader.drop_last, world.rank, world.size)
         shape: dict[str, Any] = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
-        return PreparedLoader(dataset, **places, **shape, **_options(loader))
+        return PreparedLoader(dataset, **places, **shape, **options_of(loader))
     if batches is None:  # the sampler gives the indices of whole batches, or batches are single samples
         order = SharedBatches(loader.sampler, world.rank, world.size)
-        return PreparedLoader(loader.dataset, **places, sampler=order, batch_size=None, **_options(loader))
+        return PreparedLoader(loader.dataset, **places, sampler=order, batch_size=None, **options_of(loader))
     _reseed(batches, seed)
     own = SharedBatches(batches, world.rank, world.size)
-    return PreparedLoader(loader.dataset, **places, batch_sampler=own, **_options(loader))
+    return PreparedLoader(loader.dataset, **places, batch_sampler=own, **options_of(loader))
 
 
 def _reseed(batches: Any, seed: int) -> None:
@@ -162,7 +149,3 @@ def _reseed(batches: Any, seed: int) -> None:
     sampler = getattr(batches, "sampler", None)
     if isinstance(sampler, RandomSampler) and not hasattr(sampler, "set_epoch"):
         batches.sampler = ReseededSampler(sampler, seed)
-
-
-def _options(loader: DataLoader[Any]) -> dict[str, Any]:
-    return {name: getattr(loader, name) for name in _OPTIONS}

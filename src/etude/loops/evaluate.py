@@ -12,8 +12,8 @@ from torch import nn
 
 from etude.core import nested
 from etude.core.outputs import EvalLoopOutput, EvalPrediction
+from etude.data.epoch import set_epoch as _set_epoch
 from etude.data.loader import num_samples
-from etude.data.loader import set_epoch as _set_epoch
 from etude.errors import DataError, MetricError
 from etude.loops.batch import Batch
 from etude.loops.batchwise import computed_by_batch

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from etude.data.loader import any_batch, has_length, start_at
+from etude.data.epoch import start_at
+from etude.data.loader import any_batch, has_length
 from etude.errors import DataError
 from etude.strategies.base import Strategy
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from etude.core.rng import random_state, restore_random_state
-from etude.data.loader import any_batch, set_epoch, start_at
+from etude.data.epoch import set_epoch, start_at
+from etude.data.loader import any_batch
 from etude.guards.oom import empty_device_cache
 from etude.loops.run import Run
 from etude.loops.step import update
