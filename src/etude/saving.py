@@ -89,5 +89,8 @@ def load_best_model(trainer: Any) -> None:
 
 
 def load_optimizer_and_scheduler(trainer: Any, checkpoint: str) -> None:
-    """Restores optimizer and schedule, which must both be there."""
+    """Restores optimizer and schedule, which must both be there, or begins with new ones where the arguments say so."""
+    if trainer.args.resume_with_fresh_optimizer:
+        resume.begin_afresh(trainer.lr_scheduler, trainer.state.global_step)
+        return
     resume.load_optimizer(checkpoint, trainer.optimizer, trainer.lr_scheduler)

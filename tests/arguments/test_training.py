@@ -27,6 +27,7 @@ from tests import helpers
 
 OWN_NAMES = {
     "on_nonfinite",
+    "resume_with_fresh_optimizer",
     "learning_rates",
     "layerwise_lr_decay",
     "save_in_background",

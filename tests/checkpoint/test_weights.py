@@ -86,6 +86,23 @@ def test_weights_in_several_files_come_back(name: str, tmp_path: Path) -> None:
     helpers.assert_identical(helpers.weights_of(loaded), helpers.weights_of(saved))
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("several", [False, True])
+def test_weights_of_version_4_come_back(name: str, several: bool, tmp_path: Path) -> None:
+    saved, loaded = scrambled(MODELS[name]), scrambled(MODELS[name])
+    state = saved.state_dict()
+    parts = [state]
+    if several:
+        names = list(state)
+        parts = [{key: state[key] for key in names[i::2]} for i in range(2)]
+        index = {key: f"pytorch_model-{i}.bin" for i, part in enumerate(parts) for key in part}
+        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    for i, part in enumerate(parts):
+        torch.save(part, tmp_path / (f"pytorch_model-{i}.bin" if several else "pytorch_model.bin"))
+    load_weights(loaded, str(tmp_path))
+    helpers.assert_identical(helpers.weights_of(loaded), helpers.weights_of(saved))
+
+
 def edited(folder: Path, **changes: torch.Tensor | None) -> None:
     """Changes tensors of the one file; None takes one out."""
     path = folder / "model.safetensors"

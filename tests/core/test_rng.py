@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.checkpoint.resume import load_tensors
+from etude.checkpoint.tensors import load_tensors
 from etude.core import rng
 from tests import helpers
 from tests.properties import quick

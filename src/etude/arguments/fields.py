@@ -1,9 +1,9 @@
 """Every training argument: name, type, default and meaning, in groups.
 
 Names and defaults are those of the reference; `on_nonfinite`, `learning_rates`, `layerwise_lr_decay`,
-`save_in_background` and `on_save_error` are etude's
-own. The groups are plain dataclasses without behaviour: `TrainingArguments` joins them, `rules` checks them, `io` reads
-and writes them.
+`save_in_background`, `on_save_error`, `save_on_signal`, `max_time` and `resume_with_fresh_optimizer` are etude's own.
+The groups are plain dataclasses without behaviour: `TrainingArguments` joins them, `rules` checks them, `io` reads and
+writes them.
 """
 
 from __future__ import annotations
@@ -191,6 +191,9 @@ class DataFields:
     """How data is ordered and loaded."""
 
     dataloader_drop_last: bool = arg(False, "Leave out the samples that do not fill a last batch.")
+    resume_with_fresh_optimizer: bool = arg(
+        False, "Resume with a new optimizer and a new schedule, which begins at the checkpoint's step."
+    )
     dataloader_num_workers: int = arg(0, "Processes that load data; 0 loads in the training process.")
     dataloader_pin_memory: bool = arg(True, "Load into page-locked memory where there is an accelerator.")
     dataloader_persistent_workers: bool = arg(False, "Keep the loading processes between epochs.")

@@ -8,9 +8,11 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
+from etude.checkpoint.tensors import load_tensors
 from etude.errors import CheckpointError
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+OLD_ADAPTER_WEIGHTS = "adapter_model.bin"  # of version 4
 
 
 def load_adapters(model: nn.Module, folder: Path) -> None:
@@ -24,9 +26,11 @@ def load_adapters(model: nn.Module, folder: Path) -> None:
     configs: dict[str, Any] = model.peft_config  # type: ignore[assignment]
     for name in configs:
         path = (folder if name == "default" else folder / name) / ADAPTER_WEIGHTS
+        if not path.is_file() and path.with_name(OLD_ADAPTER_WEIGHTS).is_file():
+            path = path.with_name(OLD_ADAPTER_WEIGHTS)
         if not path.is_file():
             raise CheckpointError(f"There is no adapter {name!r} in {folder}: {path} is missing.")
-        weights = load_file(str(path))
+        weights = load_file(str(path)) if path.suffix == ".safetensors" else load_tensors(path)
         try:
             found: Any = set_peft_model_state_dict(model, weights, adapter_name=name)
         except RuntimeError as error:  # other shapes

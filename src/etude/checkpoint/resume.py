@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from etude.checkpoint import files
 from etude.checkpoint.sharding import joined, optimizer_files
+from etude.checkpoint.tensors import load_tensors
 from etude.core.state import Plan, TrainerState
 from etude.errors import CheckpointError
+from etude.optim.by_metric import needs_metric
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,6 @@ def load_trainer_state(folder: str) -> TrainerState:
     return TrainerState.load_from_json(str(Path(folder) / files.TRAINER_STATE))
 
 
-def load_tensors(path: Path) -> Any:
-    """What `torch.save` wrote, read without executing anything; tensors on the host."""
-    with torch.serialization.safe_globals(_numpy_globals()):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def load_optimizer(folder: str, optimizer: Any, scheduler: Any) -> None:
     """Restores optimizer and schedule.
 
@@ -57,10 +51,30 @@ def load_optimizer(folder: str, optimizer: Any, scheduler: Any) -> None:
     if missing is not None:
         raise CheckpointError(
             f"{folder} has no {missing}, so the run cannot go on as it was (was it written with save_only_model?). To "
-            "start from its weights with a fresh optimizer, load them into the model and do not resume."
+            "go on with a fresh optimizer, set resume_with_fresh_optimizer=True."
         )
-    optimizer.load_state_dict(joined([load_tensors(path) for path in parts]))
-    scheduler.load_state_dict(load_tensors(schedule))
+    _load_into(optimizer, joined([load_tensors(path) for path in parts]), parts[0])
+    _load_into(scheduler, load_tensors(schedule), schedule)
+
+
+def _load_into(part: Any, state: Any, path: Path) -> None:
+    try:
+        part.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} does not fit {type(part).__name__}: {error}. To go on with a fresh optimizer, set "
+            "resume_with_fresh_optimizer=True."
+        ) from error
+
+
+def begin_afresh(scheduler: Any, step: int) -> None:
+    """Moves a new schedule, and its optimizer's learning rates, on to a step; one that goes by a metric just begins."""
+    if needs_metric(scheduler):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer has not moved, and should not
+        for _ in range(step):
+            scheduler.step()
 
 
 def load_random_state(folder: str, rank: int, world_size: int) -> dict[str, Any]:
@@ -113,9 +127,3 @@ def _derived(epoch: int, micro_steps: int, state: TrainerState) -> dict[str, Any
         "pending_dtype": None,
         "logged_loss": total,
     }
-
-
-def _numpy_globals() -> list[Any]:
-    """What NumPy's random state is made of, in the words of `torch.load`."""
-    multiarray = np._core.multiarray  # type: ignore[attr-defined]
-    return [multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]

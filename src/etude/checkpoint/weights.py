@@ -13,7 +13,8 @@ from torch import nn
 
 from etude.checkpoint.adapters import load_adapters
 from etude.checkpoint.draft import Draft
-from etude.checkpoint.files import WEIGHTS, WEIGHTS_INDEX
+from etude.checkpoint.files import OLD_WEIGHTS, OLD_WEIGHTS_INDEX, WEIGHTS, WEIGHTS_INDEX
+from etude.checkpoint.tensors import load_tensors
 from etude.errors import CheckpointError
 from etude.optional import is_instance_of
 
@@ -74,8 +75,8 @@ def load_weights(model: nn.Module, folder: str) -> None:
             load_adapters(model, path)
         elif (path / WEIGHTS).is_file():
             load_model(model, str(path / WEIGHTS), strict=True)
-        elif (path / WEIGHTS_INDEX).is_file():
-            _load_sharded(model, path)
+        elif parts := _parts(path):
+            _load_parts(model, parts)
         else:
             raise CheckpointError(f"There are no weights in {folder}: neither {WEIGHTS} nor {WEIGHTS_INDEX}.")
     except (SafetensorError, OSError) as error:
@@ -86,15 +87,23 @@ def load_weights(model: nn.Module, folder: str) -> None:
         _load_through_class(model, folder, error)
 
 
-def _load_sharded(model: nn.Module, path: Path) -> None:
-    index = json.loads((path / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+def _parts(folder: Path) -> list[Path]:
+    """The files with the weights, where they are several, or as version 4 of transformers wrote them."""
+    for index in (WEIGHTS_INDEX, OLD_WEIGHTS_INDEX):
+        if (folder / index).is_file():
+            names = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+            return [folder / name for name in sorted(set(names))]
+    return [folder / OLD_WEIGHTS] if (folder / OLD_WEIGHTS).is_file() else []
+
+
+def _load_parts(model: nn.Module, paths: list[Path]) -> None:
     missing = set(model.state_dict())
-    for name in sorted(set(index["weight_map"].values())):
-        part = load_file(str(path / name))
+    for path in paths:
+        part = load_file(str(path)) if path.suffix == ".safetensors" else load_tensors(path)
         missing -= part.keys()
         unexpected = model.load_state_dict(part, strict=False).unexpected_keys
         if unexpected:
-            raise RuntimeError(f"{name} has parameters that the model has not: {', '.join(unexpected)}")
+            raise RuntimeError(f"{path.name} has parameters that the model has not: {', '.join(unexpected)}")
     shared = {tensor.data_ptr() for key, tensor in model.state_dict().items() if key not in missing}
     absent = [key for key in missing if model.state_dict()[key].data_ptr() not in shared]
     if absent:

@@ -11,6 +11,7 @@ from torch import nn
 
 from etude import saving
 from etude.checkpoint import contents, files, resume
+from etude.checkpoint.tensors import load_tensors
 from etude.checkpoint.weights import load_weights
 from etude.core.rng import restore_random_state
 from etude.facade.base import TrainerAttributes
@@ -69,7 +70,7 @@ class FileMethods(TrainerAttributes):
         """Restores the loss scaler of a checkpoint, where there is one."""
         path = Path(checkpoint or "") / files.SCALER
         if checkpoint is not None and path.is_file():
-            self._etude.precision.load_state_dict(resume.load_tensors(path))
+            self._etude.precision.load_state_dict(load_tensors(path))
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Writes the random state of this process into a checkpoint."""
