@@ -71,6 +71,7 @@ def assert_same(outcomes: dict[str, dict[str, Any]], clients: tuple[str, ...]) -
     assert ours["reference_functions"] == []
 
 
+@pytest.mark.slow
 def test_fine_tuning_and_embeddings_log_the_same_numbers(tmp_path: Path) -> None:
     assert_same(run_clients(tmp_path, QUICK), QUICK)
 

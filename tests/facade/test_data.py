@@ -255,6 +255,7 @@ def test_without_processes_that_live_on_nothing_is_kept(tmp_path: Path) -> None:
     assert not hasattr(trainer, "_eval_dataloaders")
 
 
+@pytest.mark.slow  # processes that are started anew
 def test_options_of_loaders_reach_them(tmp_path: Path) -> None:
     trainer = trainer_of(
         tmp_path, helpers.sequence_rows(10), dataloader_num_workers=2, dataloader_prefetch_factor=3,
