@@ -34,6 +34,8 @@ class Engine:
         operations: floating-point operations for one element of the main input; None until it is asked for.
         told_columns: which data sets' left-out columns have been told.
         kept_loaders: what the loaders that are kept between evaluations were made from, by name.
+        kept_accumulation: accumulation steps that keep the global batch of a checkpoint of other processes, where
+            they are not those of the arguments.
         created_scheduler: whether the Trainer made the schedule itself, and makes a new one for each training.
     """
 
@@ -47,6 +49,7 @@ class Engine:
     run: Run | None = None
     counts_label_shift: bool = False
     operations: int | None = None
+    kept_accumulation: int | None = None
     created_scheduler: bool = False
     told_columns: set[str] = field(default_factory=set)
     kept_loaders: dict[str, tuple[Any, ...]] = field(default_factory=dict)

@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from etude.checkpoint import contents, files, resume
+from etude.checkpoint import contents, files, position, resume
 from etude.checkpoint.weights import load_weights, save_weights
+from etude.data.epoch import position_of, suits_other_processes
 from etude.engine import Engine
+from etude.errors import CheckpointError
+from etude.loops.run import Run
 from etude.optim.modes import weights_to_use
 
 logger = logging.getLogger(__name__)
@@ -72,12 +75,51 @@ def fill_checkpoint(trainer: Any, staging: Path) -> None:
     trainer.save_model(str(staging), _internal_call=True)
     if run is not None and not trainer.args.save_only_model:
         trainer._save_rng_state(str(staging))
+        place = position_of(run.batches, run.progress.micro_steps) if run.progress.micro_steps else None
+        position.save_data(staging, place, strategy.world.rank, strategy.world.size)
         trainer._save_optimizer_and_scheduler(str(staging))
         if trainer.args.should_save:
             trainer._save_scaler(str(staging))
-            contents.save_position(staging, positions)
+            position.save(staging, positions, layout(trainer))
     if trainer.args.should_save:
         trainer.state.save_to_json(str(staging / files.TRAINER_STATE))
+
+
+def layout(trainer: Any) -> position.Layout:
+    """How the run cuts its global batches."""
+    engine: Engine = trainer._etude
+    steps = engine.kept_accumulation or trainer.args.gradient_accumulation_steps
+    return position.Layout(trainer._train_batch_size, steps, engine.strategy.world.size)
+
+
+def keep_global_batch(trainer: Any, checkpoint: str | None) -> None:
+    """Chooses the accumulation steps that keep the global batch of a checkpoint of another number of processes."""
+    engine: Engine = trainer._etude
+    engine.kept_accumulation = None
+    asked = layout(trainer)
+    if checkpoint is not None:
+        steps = position.kept_accumulation(checkpoint, asked, told=engine.strategy.world.is_main)
+        engine.kept_accumulation = None if steps == asked.accumulation_steps else steps
+    trainer.current_gradient_accumulation_steps = layout(trainer).accumulation_steps
+
+
+def load_position(trainer: Any, run: Run, checkpoint: str) -> position.SavedPosition:
+    """Where the run of a checkpoint stood.
+
+    Raises:
+        CheckpointError: it had another number of processes, and what each of them read is not etude's to divide anew.
+    """
+    here, saved = layout(trainer), position.saved_layout(checkpoint)
+    moved = saved is not None and saved.world_size != here.world_size and trainer.state.global_step > 0
+    if moved and not suits_other_processes(run.loader):
+        assert saved is not None
+        raise CheckpointError(
+            f"{checkpoint} was written by {saved.world_size} processes, this run has {here.world_size}, and its "
+            "training loader is your own, of which etude cannot tell what each process has read: pass it through "
+            f"`accelerator.prepare`, or start {saved.world_size}."
+        )
+    world = run.strategy.world
+    return position.load(checkpoint, trainer.state, run.plan, here, world.rank, trainer.args.seed)
 
 
 def load_best_model(trainer: Any) -> None:

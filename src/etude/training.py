@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
 
-from etude import construction, preparation
+from etude import construction, preparation, saving
 from etude.arguments import TrainingArguments
 from etude.checkpoint import resume
 from etude.checkpoint.contents import restored_callbacks
@@ -69,6 +69,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     """Every part of the run, restored from `checkpoint` where there is one."""
     engine: Engine = trainer._etude
     args: TrainingArguments = trainer.args
+    saving.keep_global_batch(trainer, checkpoint)
     loader = trainer.get_train_dataloader()
     plan = planned(trainer, loader)
     trainer.state = begin_state(trainer, plan, checkpoint)
@@ -82,7 +83,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     progress = Progress(engine.strategy.device)
     run = Run(
         hooks=trainer,
-        settings=loop_settings(args, ignore_keys),
+        settings=loop_settings(args, ignore_keys, engine.kept_accumulation),
         plan=plan,
         strategy=engine.strategy,
         precision=engine.precision,
@@ -143,7 +144,7 @@ def make_plan(trainer: Any, args: TrainingArguments, loader: Any) -> Plan:
     Raises:
         ConfigurationError: neither the data nor the arguments say how long to train.
     """
-    steps = args.gradient_accumulation_steps
+    steps = trainer._etude.kept_accumulation or args.gradient_accumulation_steps
     global_batch = trainer.get_total_train_batch_size(args)
     length = len(loader) if has_length(loader) else None
     if length is None:
@@ -211,10 +212,12 @@ def make_accumulation(trainer: Any, strategy: Strategy) -> Accumulation:
     )
 
 
-def loop_settings(args: TrainingArguments, ignore_keys: list[str] | None) -> LoopSettings:
+def loop_settings(
+    args: TrainingArguments, ignore_keys: list[str] | None, kept_accumulation: int | None = None
+) -> LoopSettings:
     """The arguments that the loop looks at."""
     return LoopSettings(
-        accumulation_steps=args.gradient_accumulation_steps,
+        accumulation_steps=kept_accumulation or args.gradient_accumulation_steps,
         max_grad_norm=args.max_grad_norm,
         evaluate_first=args.eval_on_start,
         save_best=args.save_strategy == SaveStrategy.BEST,
@@ -228,12 +231,9 @@ def restore(trainer: Any, run: Run, checkpoint: str) -> None:
     """Puts optimizer, schedule, loss scaling, position and random state back to where the checkpoint has them."""
     trainer._load_optimizer_and_scheduler(checkpoint)
     trainer._load_scaler(checkpoint)
-    world = run.strategy.world
-    position = resume.load_position(
-        checkpoint, trainer.state, run.plan, run.settings.accumulation_steps, world.rank, world.size
-    )
-    run.progress.load_state_dict(position.progress)
-    run.resume = ResumePoint(checkpoint, position.at_epoch_start, position.at_checkpoint)
+    saved = saving.load_position(trainer, run, checkpoint)
+    run.progress.load_state_dict(saved.progress)
+    run.resume = ResumePoint(checkpoint, saved.at_epoch_start, saved.at_checkpoint, saved.data)
 
 
 def samples_of_step(run: Run, step: int) -> list[int] | None:
@@ -282,7 +282,7 @@ def facts(trainer: Any, run: Run, checkpoint: str | None) -> Facts:
         num_trainable=count_parameters(trainer.model, trainable_only=True),
         plan=run.plan,
         micro_batch=trainer._train_batch_size,
-        accumulation_steps=args.gradient_accumulation_steps,
+        accumulation_steps=run.settings.accumulation_steps,
         world_size=run.strategy.world.size,
         precision=run.precision.name,
         device=str(run.strategy.device),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +14,7 @@ import etude
 from etude import TrainerState
 from etude.checkpoint import contents, resume
 from etude.checkpoint.draft import Draft
-from etude.core.progress import Progress
-from etude.core.rng import random_state
-from etude.core.state import Plan
 from etude.errors import CheckpointError
-
-PLAN = Plan(3, 4, 8, 8, 12, 32, 96.0, 8)
 
 
 def parts() -> tuple[Any, Any]:
@@ -76,47 +70,6 @@ def test_a_new_schedule_begins_where_the_run_stands(name: str) -> None:
     resume.begin_afresh(fresh_schedule, 5)
     assert fresh_schedule.state_dict() == moved_schedule.state_dict()
     assert fresh.param_groups[0]["lr"] == moved.param_groups[0]["lr"]
-
-
-def position_of(folder: Path, state: TrainerState, rank: int = 0, size: int = 1) -> resume.SavedPosition:
-    return resume.load_position(str(folder), state, PLAN, 2, rank, size)
-
-
-def test_each_process_gets_its_own_position_and_random_state(tmp_path: Path) -> None:
-    positions = []
-    for rank in range(2):
-        progress = Progress(torch.device("cpu"))
-        progress.micro_steps = 10 + rank
-        torch.manual_seed(rank)
-        contents.save_random_state(tmp_path, random_state(), rank, 2)
-        positions.append(progress.state_dict())
-    contents.save_position(tmp_path, positions)
-    for rank in range(2):
-        found = position_of(tmp_path, TrainerState(), rank, 2)
-        torch.manual_seed(rank)
-        assert found.progress == positions[rank]
-        for state in (found.at_checkpoint, found.at_epoch_start):
-            assert state is not None
-            assert torch.equal(state["cpu"], torch.random.get_rng_state())
-
-
-def test_another_number_of_processes_is_an_error(tmp_path: Path) -> None:
-    contents.save_position(tmp_path, [{}, {}])
-    with pytest.raises(CheckpointError, match="written by 2 processes, this run has 1.*with 2"):
-        position_of(tmp_path, TrainerState())
-
-
-def test_the_position_of_the_references_checkpoints_follows_from_the_steps(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    history = [{"loss": 2.0, "step": 2}, {"eval_loss": 9.0, "step": 2}, {"loss": 1.0, "step": 6}]
-    with caplog.at_level(logging.WARNING):
-        found = position_of(tmp_path, TrainerState(global_step=6, log_history=history))
-    assert (found.progress["epoch"], found.progress["micro_steps"]) == (1, 4)
-    assert found.progress["logged_loss"] == 2 * 2.0 + 4 * 1.0
-    assert found.at_checkpoint is None
-    assert "no random state" in caplog.text
-    Progress(torch.device("cpu")).load_state_dict(found.progress)
 
 
 class Counting(SimpleNamespace):

@@ -115,11 +115,19 @@ def test_checkpoint_has_one_set_of_weights_and_all_random_states(folder: Path, r
     assert ranks[1]["written"] == []
 
 
-def test_checkpoint_of_two_ranks_is_refused_by_one_process(folder: Path, tmp_path: Path) -> None:
-    """Another number of processes is not supported yet, which is said and not guessed around."""
+@pytest.mark.parametrize("windows", [1, 4])
+def test_one_process_goes_on_from_a_checkpoint_of_two(
+    windows: int, folder: Path, ranks: list[Found], tmp_path: Path
+) -> None:
+    """With the same global batches, whatever the arguments say of accumulation: weights and rows to rounding."""
     checkpoint = str(folder / "plain-2" / "checkpoint-4")
-    with pytest.raises(ValueError, match="2 processes"):
-        workloads.train(tmp_path, resume=checkpoint, **workloads.cut(1, 1))
+    asked = {**workloads.cut(1, windows), "gradient_accumulation_steps": 1}
+    alone = workloads.train(tmp_path, resume=checkpoint, **asked)
+    both = ranks[0]["plain"][2]
+    assert alone["step"] == both["step"]
+    assert alone["loss"] == pytest.approx(both["loss"], rel=1e-5)
+    assert helpers.relative_difference(alone["weights"], both["weights"]) <= 1e-5
+    assert_close_rows(alone["rows"], both["rows"])
 
 
 @pytest.mark.parametrize("case", workloads.UNEVEN_CASES, ids=str)

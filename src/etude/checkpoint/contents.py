@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from etude.checkpoint import files
 from etude.checkpoint.draft import Draft
 from etude.checkpoint.sharding import part_of
-from etude.core.rng import random_state
 from etude.core.state import TrainerState
 
 
@@ -34,18 +32,6 @@ def save_scaler(folder: Path, scaler_state: dict[str, Any]) -> None:
     """Writes the state of the loss scaler, where there is one."""
     if scaler_state:
         torch.save(scaler_state, folder / files.SCALER)
-
-
-def save_random_state(folder: Path, at_epoch_start: dict[str, Any], rank: int, world_size: int) -> None:
-    """Writes the random state of this process: now, and when the epoch began."""
-    state = {**random_state(), "at_epoch_start": at_epoch_start}
-    torch.save(state, folder / files.random_state_file(rank, world_size))
-
-
-def save_position(folder: Path, progress_by_rank: list[dict[str, Any]]) -> None:
-    """Writes the positions in the data and running losses of all processes."""
-    text = json.dumps({"format": 1, "progress": progress_by_rank}, indent=2)
-    (folder / files.ETUDE_STATE).write_text(text + "\n", encoding="utf-8")
 
 
 def save_arguments(folder: Path, args: Any) -> None:

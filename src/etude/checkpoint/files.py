@@ -33,6 +33,11 @@ def random_state_file(rank: int, world_size: int) -> str:
     return "rng_state.pth" if world_size == 1 else f"rng_state_{rank}.pth"
 
 
+def data_state_file(rank: int, world_size: int) -> str:
+    """Name of the file with what one process's training loader tells of its place in the data."""
+    return "data_state.pt" if world_size == 1 else f"data_state_{rank}.pt"
+
+
 def optimizer_file(rank: int, world_size: int) -> str:
     """Name of the file with a process's part of the optimizer's state."""
     return OPTIMIZER if world_size == 1 else f"optimizer-{rank:05d}-of-{world_size:05d}.pt"

@@ -87,7 +87,8 @@ class DataMethods(TrainerAttributes):
         if strategy == "random":
             return EpochSampler(dataset, self._order_seed())
         lengths = sample_lengths(dataset, self.args.length_column_name, self._counted_input())
-        world, steps = self._etude.strategy.world, self.args.gradient_accumulation_steps
+        world = self._etude.strategy.world
+        steps = self._etude.kept_accumulation or self.args.gradient_accumulation_steps
         global_batch = self._train_batch_size * steps * world.size
         if strategy == "group_by_length":
             return LengthGroupedEpochSampler(global_batch, lengths, self._order_seed())

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from etude import saving
-from etude.checkpoint import contents, files, resume
+from etude.checkpoint import contents, files, position
 from etude.checkpoint.tensors import load_tensors
 from etude.checkpoint.weights import load_weights
 from etude.core.rng import restore_random_state
@@ -76,13 +76,14 @@ class FileMethods(TrainerAttributes):
         """Writes the random state of this process into a checkpoint."""
         run, world = self._etude.run, self._etude.strategy.world
         began = {} if run is None else run.epoch_random
-        contents.save_random_state(Path(output_dir), began, world.rank, world.size)
+        position.save_random_state(Path(output_dir), began, world.rank, world.size)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Restores the random state of this process, as it was when the checkpoint was written."""
+        if checkpoint is None:
+            return
         world = self._etude.strategy.world
-        saved = {} if checkpoint is None else resume.load_random_state(checkpoint, world.rank, world.size)
-        if saved:
+        if saved := position.load_random_state(checkpoint, world, self.args.seed, self.state.global_step):
             restore_random_state(saved)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:

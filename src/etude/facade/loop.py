@@ -26,7 +26,8 @@ class LoopMethods(ProcessMethods):
     def get_total_train_batch_size(self, args: Any) -> int:
         """Samples of one update, of all processes."""
         sharing = self.get_tp_size() * self.get_cp_size() * self.get_sp_size()
-        return int(self._train_batch_size * args.gradient_accumulation_steps * (args.world_size // sharing))
+        steps = self._etude.kept_accumulation or args.gradient_accumulation_steps
+        return int(self._train_batch_size * steps * (args.world_size // sharing))
 
     def set_initial_training_values(
         self, args: Any, dataloader: Any

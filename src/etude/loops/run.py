@@ -87,11 +87,12 @@ class LoopSettings:
 
 @dataclass
 class ResumePoint:
-    """Random states of an interrupted epoch: when it began, and when the checkpoint was written."""
+    """An interrupted epoch: its random states when it began and when the checkpoint was written, and its place."""
 
     checkpoint: str
     at_epoch_start: dict[str, Any] | None
     at_checkpoint: dict[str, Any] | None
+    data: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class Run:
     first_step: int = 0
     first_tokens: int = 0
 
+    batches: Iterator[Any] = field(default_factory=lambda: iter(()))
     epoch_random: dict[str, Any] = field(default_factory=dict)
     parameters: list[nn.Parameter] = field(default_factory=list)
 

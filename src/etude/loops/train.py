@@ -40,10 +40,10 @@ def epoch(run: Run) -> None:
     run.fire("on_epoch_begin")
     hooks.control.should_epoch_stop |= run.progress.stop_epoch
     run.parameters = list(run.model.parameters())  # a callback may have added or replaced some
-    batches = open_epoch(run)
+    run.batches = open_epoch(run)
     steps = 0
     while hooks.state.global_step < run.plan.max_steps and not _stopped(run):
-        window, num_items, spare = next_window(run, batches)
+        window, num_items, spare = next_window(run, run.batches)
         if not window:
             break
         update(run, window, num_items, spare)
@@ -80,8 +80,10 @@ def open_epoch(run: Run) -> Iterator[Any]:
     if resume.at_epoch_start is not None:
         restore_random_state(resume.at_epoch_start)
     run.epoch_random = random_state()
-    batches = start_at(run.loader, step if run.settings.skip_data else 0)
-    if not run.settings.skip_data:
+    if run.settings.skip_data:
+        batches = start_at(run.loader, step, resume.data)
+    else:
+        batches = start_at(run.loader, 0)
         run.progress.micro_steps = 0
     if resume.at_checkpoint is not None:
         run.hooks._load_rng_state(resume.checkpoint)
