@@ -15,6 +15,8 @@
 
 Each class also derives from the built-in exception that transformers raises in the same place, so that `except`
 clauses written for it keep working.
+
+`Preempted` (SystemExit) is no error: with it `train()` leaves, and the process ends, when it was asked to stop.
 """
 
 from __future__ import annotations
@@ -90,6 +92,19 @@ class MetricError(EtudeError, KeyError):
 
 class MissingPackageError(EtudeError, ImportError):
     """An optional package is needed for what was asked and is not installed."""
+
+
+class Preempted(SystemExit):
+    """Training has stopped between two steps because it was asked to, with a checkpoint to go on from.
+
+    Attributes:
+        code: the exit code of the process: 128 + the number of the signal, or 75 where `max_time` was up.
+        reason: what has asked for it, and when.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code)
+        self.reason = reason
 
 
 def _non_finite(

@@ -12,16 +12,23 @@ from torch import nn
 from etude.arguments import TrainingArguments
 from etude.checkpoint import resume
 from etude.core import rng, signature
+from etude.core.interval import Interval, seconds
+from etude.core.names import SaveStrategy
 from etude.core.outputs import TrainOutput
 from etude.core.speed import speed_metrics
 from etude.data.tokens import TokenCounter
 from etude.engine import Engine
 from etude.errors import UnsupportedOptionError
+from etude.guards.clock import Clock
 from etude.guards.oom import Beginning, find_executable_batch_size
+from etude.guards.preempt import Interruptions
+from etude.guards.signals import StopSignals
 from etude.models.liger import apply_liger_kernel
 from etude.models.recompute import enable_recomputation
 from etude.models.smoothing import LabelSmoother
 from etude.models.special_tokens import align_special_tokens
+
+SLOW_DISK = 100e6  # bytes a second
 
 
 def seed(args: TrainingArguments) -> None:
@@ -107,6 +114,36 @@ def run_attempts(
         )
 
     return find_executable_batch_size(attempt, trainer._train_batch_size, searching)()  # type: ignore[no-any-return]
+
+
+def interruptions(trainer: Any) -> Interruptions:
+    """What may stop the run, or save, from outside: signals, unless they are off, and the clock."""
+    args: TrainingArguments = trainer.args
+    strategy = trainer._etude.strategy
+    keeps = args.save_strategy != SaveStrategy.NO or args.enable_jit_checkpoint
+    by_clock = Interval.of(args.save_steps).text if args.save_strategy == SaveStrategy.STEPS else None
+    clock = Clock(
+        save_every=None if by_clock is None else seconds(by_clock, "save_steps"),
+        max_time=None if args.max_time is None else seconds(args.max_time, "max_time"),
+        saving_takes=lambda: saving_takes(trainer),
+    )
+    return Interruptions(
+        StopSignals() if args.save_on_signal and keeps else None,
+        clock,
+        strategy.board if args.world_size > 1 else None,
+        args.world.rank,
+        args.world_size,
+        patience=args.ddp_timeout,
+    )
+
+
+def saving_takes(trainer: Any) -> float:
+    """Seconds that a checkpoint takes: those of the last one, or before the first an upper estimate by its size."""
+    measured: float | None = trainer._etude.writer.seconds_of_last_save
+    if measured is not None:
+        return measured
+    weights: int = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    return 4 * weights / SLOW_DISK  # weights and Adam's two moments, and some more
 
 
 def token_counter(trainer: Any) -> TokenCounter | None:

@@ -26,6 +26,7 @@ from etude.data.loader import has_length
 from etude.engine import Engine
 from etude.errors import ConfigurationError
 from etude.guards.nonfinite import select_guard
+from etude.guards.preempt import Interruptions
 from etude.guards.underflow import watched
 from etude.loops import train as loop
 from etude.loops.accumulate import Accumulation
@@ -39,10 +40,20 @@ from etude.strategies.base import Strategy
 
 def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None) -> TrainOutput:
     """Trains from the beginning, or from `checkpoint`, to the end."""
+    with preparation.interruptions(trainer) as interruptions:
+        run = _trained(trainer, interruptions, checkpoint, ignore_keys)
+    return trainer._finalize_training(None, run.plan.num_samples, run.start_time)  # type: ignore[no-any-return]
+
+
+def _trained(
+    trainer: Any, interruptions: Interruptions, checkpoint: str | None, ignore_keys: list[str] | None
+) -> Run:
+    """The run, when its last step is done and its checkpoints are written."""
     engine: Engine = trainer._etude
     if checkpoint is not None:
         trainer._load_from_checkpoint(checkpoint)
     run = assemble(trainer, checkpoint, ignore_keys)
+    run.interruptions = interruptions
     engine.run = run
     if engine.strategy.world.is_main and trainer.args.log_level not in ("warning", "error", "critical"):
         print(startup_report(facts(trainer, run, checkpoint)), file=sys.stderr, flush=True)
@@ -62,7 +73,7 @@ def run_training(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | 
         engine.writer.drain()
         raise
     engine.writer.finish()
-    return trainer._finalize_training(None, run.plan.num_samples, run.start_time)  # type: ignore[no-any-return]
+    return run
 
 
 def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None) -> Run:

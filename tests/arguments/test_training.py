@@ -32,6 +32,8 @@ OWN_NAMES = {
     "layerwise_lr_decay",
     "save_in_background",
     "on_save_error",
+    "save_on_signal",
+    "max_time",
     *KEPT,
 }
 OWN_DEFAULTS = {"restore_callback_states_from_checkpoint"}

@@ -167,7 +167,9 @@ class SavingFields:
     """Checkpoints."""
 
     save_strategy: SaveStrategy | str = arg("steps", "When to save: no, steps, epoch, best.")
-    save_steps: float = arg(500, "Updates between checkpoints, or their share of the run where below 1.")
+    save_steps: float | str = arg(
+        500, "Updates between checkpoints, their share of the run where below 1, or a time such as '30min'."
+    )
     save_total_limit: int | None = arg(
         None, "How many of the newest checkpoints to keep, the best one besides."
     )
@@ -180,9 +182,18 @@ class SavingFields:
         "What happens when a checkpoint cannot be written (a full disk): `raise` stops, `continue` warns and goes on.",
     )
     save_on_each_node: bool = arg(False, "Every machine saves to its own disk.")
-    enable_jit_checkpoint: bool = arg(False, "Save when the scheduler announces the end of the job.")
+    save_on_signal: bool = arg(True, "SIGTERM, SIGINT and SIGUSR1 save a checkpoint, and then stop.")
+    enable_jit_checkpoint: bool = arg(
+        False, "The reference's name for it: true also saves where save_strategy is 'no'."
+    )
+    max_time: float | str | None = arg(
+        None, "Stop in time, with a checkpoint: seconds, or a text such as '20h'."
+    )
     restore_callback_states_from_checkpoint: bool = arg(True, "Resume the state of callbacks that have one.")
     ignore_data_skip: bool = arg(False, "Resume at the start of the epoch's data.")
+    resume_with_fresh_optimizer: bool = arg(
+        False, "Resume with a new optimizer and a new schedule, which begins at the checkpoint's step."
+    )
     resume_from_checkpoint: str | None = arg(None, "For scripts: pass it on to Trainer.train().")
 
 
@@ -191,9 +202,6 @@ class DataFields:
     """How data is ordered and loaded."""
 
     dataloader_drop_last: bool = arg(False, "Leave out the samples that do not fill a last batch.")
-    resume_with_fresh_optimizer: bool = arg(
-        False, "Resume with a new optimizer and a new schedule, which begins at the checkpoint's step."
-    )
     dataloader_num_workers: int = arg(0, "Processes that load data; 0 loads in the training process.")
     dataloader_pin_memory: bool = arg(True, "Load into page-locked memory where there is an accelerator.")
     dataloader_persistent_workers: bool = arg(False, "Keep the loading processes between epochs.")

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from etude.checkpoint.draft import Draft
 from etude.checkpoint.manifest import Manifest, describe_all, library_versions
+from etude.checkpoint.remote import Mirror
 from etude.checkpoint.snapshot import HostBuffers
 from etude.checkpoint.store import CheckpointStore
 from etude.errors import CheckpointError
@@ -50,6 +51,7 @@ class CheckpointWriter:
         self._told_that_it_waits = False
         self.draft: Draft | None = None
         self.seconds_blocked = 0.0
+        self.seconds_of_last_save: float | None = None
 
     def save(
         self,
@@ -82,6 +84,7 @@ class CheckpointWriter:
 
         def complete(failure: Exception | None) -> None:
             self._complete(step, draft, failure, facts, afterwards)
+            self.seconds_of_last_save = time.perf_counter() - began
 
         failure = self._attempt(lambda: self._filled(draft, fill))
         if wait or not self._background:
@@ -93,8 +96,15 @@ class CheckpointWriter:
             self._thread.start()
         self.seconds_blocked += time.perf_counter() - began
 
+    def has_written(self, step: int) -> bool:
+        """Whether there is a checkpoint of that step."""
+        return self._store.path(step).is_dir()
+
     def check(self) -> None:
         """Raises what went wrong with a checkpoint, if that is known by now."""
+        if self._mirror is not None:
+            self._mirror.advance()
+            self._failure = self._failure or self._mirror.failure()
         failure, self._failure = self._failure, None
         if failure is None:
             return
@@ -117,7 +127,7 @@ class CheckpointWriter:
         self.check()
 
     def finish(self) -> None:
-        """Waits until no checkpoint is being written, and gives the memory for copies back.
+        """Waits until no checkpoint is being written or uploaded, and gives the memory for copies back.
 
         Raises:
             CheckpointError: it could not be written.
@@ -127,6 +137,9 @@ class CheckpointWriter:
         finally:
             if self._thread is None:
                 self._buffers.release()
+            if self._mirror is not None:
+                self._mirror.finish()
+        self.check()
 
     def drain(self) -> None:
         """The same when something else has gone wrong already."""

@@ -1,11 +1,15 @@
-"""How often something happens: a number of steps, or a share of the run."""
+"""How often something happens: a number of steps, a share of the run, or a time on the clock."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from etude.errors import ConfigurationError
+
+UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
+_PART = r"\s*(\d+(?:\.\d+)?)\s*(d|h|min|m|s)\s*"
 
 
 @dataclass(frozen=True)
@@ -13,17 +17,29 @@ class Interval:
     """A recurrence: `value` steps where it is at least 1, that share of the whole run where it is below.
 
     The reference stores both kinds in one number; this class is the one place that knows the difference.
+
+    Attributes:
+        text: a time on the clock, such as "30min", in place of steps; `value` is 0 then.
     """
 
     value: float
+    text: str | None = None
 
     @classmethod
-    def parse(cls, value: float, name: str) -> Interval:
-        """Checks a number given for the argument `name`.
+    def parse(cls, value: float | str, name: str, by_clock: bool = False) -> Interval:
+        """Checks what is given for the argument `name`.
+
+        Args:
+            by_clock: it may be a time.
 
         Raises:
-            ConfigurationError: it is negative, or above 1 and not whole.
+            ConfigurationError: it is negative, above 1 and not whole, or no number (and no time, where one may be).
         """
+        if isinstance(value, str) and by_clock:
+            if (number := as_number(value)) is None:
+                seconds(value, name)
+                return cls(0.0, value)
+            value = number
         if not isinstance(value, (int, float)):
             raise ConfigurationError(f"`{name}` must be a number, it is {value!r}.")
         if value < 0:
@@ -36,18 +52,49 @@ class Interval:
             )
         return cls(float(value))
 
+    @classmethod
+    def of(cls, value: float | str) -> Interval:
+        """What `normalized` has returned."""
+        return cls(0.0, value) if isinstance(value, str) else cls(value)
+
     @property
     def is_share(self) -> bool:
         """Whether the value is a share of the run."""
         return 0 < self.value < 1
 
-    def normalized(self) -> float:
-        """The value as the reference keeps it: an int for steps, a float for a share."""
+    def normalized(self) -> float | str:
+        """The value as the reference keeps it, an int for steps and a float for a share; a time stays text."""
+        if self.text is not None:
+            return self.text
         return self.value if self.is_share else int(self.value)
 
     def steps(self, total: int) -> int:
-        """The number of steps it means in a run of `total` steps."""
+        """The number of steps it means in a run of `total` steps; 0 for a time."""
         return math.ceil(total * self.value) if self.is_share else int(self.value)
+
+
+def as_number(text: str) -> float | None:
+    """The number that a text is, or None."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def seconds(value: float | str, name: str) -> float:
+    """The seconds of a time that is given for the argument `name`: a number of them, or a text such as "1h30min".
+
+    Raises:
+        ConfigurationError: it is no time, or not above 0.
+    """
+    found = value if isinstance(value, (int, float)) else as_number(value)
+    if found is None and re.fullmatch(f"({_PART})+", str(value)):
+        found = sum(float(number) * UNITS[unit] for number, unit in re.findall(_PART, str(value)))
+    if found is None or not 0 < found < math.inf:
+        raise ConfigurationError(
+            f"`{name}={value!r}` is no time: write for example '90s', '30min', '20h' or '1d12h'."
+        )
+    return float(found)
 
 
 def aligned(save: float, evaluate: float) -> float:

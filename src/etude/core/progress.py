@@ -20,6 +20,7 @@ class Progress:
         learning_rate: learning rate of the last update.
         logged_loss: sum of the losses of the steps that are logged.
         stop_epoch, stop_training: what callbacks had asked for when the state was saved.
+        owed: flags of what was due at that step and is still to be done.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,6 +30,7 @@ class Progress:
         self.last_logged_step = 0
         self.stop_epoch = False
         self.stop_training = False
+        self.owed: list[str] = []
         self.flops = 0.0
         self.tokens: int | torch.Tensor = 0
         self.grad_norm: torch.Tensor | None = None
@@ -74,6 +76,7 @@ class Progress:
             "last_logged_step": self.last_logged_step,
             "stop_epoch": self.stop_epoch,
             "stop_training": self.stop_training,
+            "owed": self.owed,
             "learning_rate": self.learning_rate,
             "grad_norm": None if self.grad_norm is None else self.grad_norm.item(),
             "pending_loss": None if pending is None else pending.item(),
@@ -85,6 +88,7 @@ class Progress:
         """Takes that state back."""
         for name in ("epoch", "micro_steps", "last_logged_step", "stop_epoch", "stop_training"):
             setattr(self, name, state_dict[name])
+        self.owed = state_dict.get("owed", [])
         self.learning_rate = state_dict["learning_rate"]
         norm = state_dict["grad_norm"]
         self.grad_norm = None if norm is None else torch.tensor(norm, dtype=torch.float64)

@@ -92,7 +92,7 @@ class TrainerState:
         for name in ("logging_steps", "eval_steps", "save_steps"):
             value = getattr(args, name)
             if value is not None:
-                setattr(self, name, Interval(value).steps(max_steps))
+                setattr(self, name, Interval.of(value).steps(max_steps))
 
 
 @dataclass

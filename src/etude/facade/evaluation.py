@@ -142,6 +142,7 @@ class EvaluationMethods(DataMethods, ResultMethods):
         if callable(getattr(self.optimizer, "eval", None)):  # schedule-free optimizers have modes too
             self.optimizer.eval()
         engine = self._etude
+        run = engine.run if self.is_in_train else None
         dtype = None if self.is_in_train else preparation.full_eval_dtype(args)
         with cast_model(self.model, dtype, engine.strategy.device), engine.running(self.model):
             return evaluation.evaluate(
@@ -152,4 +153,5 @@ class EvaluationMethods(DataMethods, ResultMethods):
                 settings,
                 self.compute_metrics,
                 metric_key_prefix,
+                iter if run is None else run.interruptions.watched,
             )

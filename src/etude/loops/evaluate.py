@@ -74,6 +74,7 @@ def evaluate(
     settings: EvaluationSettings,
     compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None,
     prefix: str,
+    watched: Callable[[Iterator[Any]], Iterator[Any]] = iter,
 ) -> EvalLoopOutput:
     """Evaluates `model` on `loader`.
 
@@ -83,8 +84,10 @@ def evaluate(
     Args:
         trainer: whose `prediction_step` and callbacks are called.
         prefix: put before every metric's name.
+        watched: what the batches pass through; it may break off the evaluation.
     """
-    looked_at = _all_batches(trainer, model, loader, strategy, settings)
+    _set_epoch(loader, 0)
+    looked_at = _all_batches(trainer, model, watched(in_step(loader, strategy)), strategy, settings)
     metrics: dict[str, Any] = {}
     if settings.by_batch and compute_metrics is not None:
         metrics, own = computed_by_batch(
@@ -115,10 +118,13 @@ def evaluate(
 
 
 def _all_batches(
-    trainer: Any, model: nn.Module, loader: Any, strategy: Strategy, settings: EvaluationSettings
+    trainer: Any,
+    model: nn.Module,
+    batches: Iterator[tuple[Any, bool]],
+    strategy: Strategy,
+    settings: EvaluationSettings,
 ) -> Iterator[Batch]:
-    _set_epoch(loader, 0)
-    for inputs, only_in_step in in_step(loader, strategy):
+    for inputs, only_in_step in batches:
         strategy.repeats = only_in_step
         try:
             batch = _look_at(trainer, model, inputs, settings)

@@ -15,6 +15,7 @@ from etude.core.progress import Progress
 from etude.core.state import Plan, TrainerControl, TrainerState
 from etude.data.tokens import TokenCounter
 from etude.guards.nonfinite import HostGuard
+from etude.guards.preempt import Interruptions
 from etude.loops.accumulate import Accumulation
 from etude.precision import Precision
 from etude.strategies.base import Strategy
@@ -129,10 +130,12 @@ class Run:
     writer: CheckpointWriter
     tokens: TokenCounter | None = None
     overrides: Overrides = Overrides()
+    interruptions: Interruptions = field(default_factory=Interruptions)
     resume: ResumePoint | None = None
     start_time: float = 0.0
     first_step: int = 0
     first_tokens: int = 0
+    saved_step: int | None = None
 
     batches: Iterator[Any] = field(default_factory=lambda: iter(()))
     epoch_random: dict[str, Any] = field(default_factory=dict)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from etude.core.rng import random_state, restore_random_state
 from etude.data.epoch import set_epoch, start_at
 from etude.data.loader import any_batch
 from etude.guards.oom import empty_device_cache
+from etude.guards.preempt import STOP, EvaluationLeft, leave, reason
 from etude.loops.run import Run
 from etude.loops.step import update
 
@@ -20,10 +22,15 @@ logger = logging.getLogger(__name__)
 def train(run: Run) -> None:
     """Runs epochs until the plan is fulfilled or a callback stops it."""
     run.fire("on_train_begin")
+    attend(run)
     if run.settings.evaluate_first and run.resume is None:
-        run.hooks._evaluate(None, run.settings.ignore_keys, skip_scheduler=True)
-    if run.resume is not None and run.resume.at_checkpoint is not None and run.progress.micro_steps == 0:
-        run.hooks._load_rng_state(run.resume.checkpoint)
+        with suppress(EvaluationLeft):
+            evaluate(run, skip_scheduler=True)
+        attend(run)
+    if run.resume is not None and run.progress.micro_steps == 0:
+        if run.resume.at_checkpoint is not None:
+            run.hooks._load_rng_state(run.resume.checkpoint)
+        make_up(run)
     if run.progress.stop_training:
         logger.info("A callback had stopped this run at step %d.", run.hooks.state.global_step)
         return
@@ -41,6 +48,7 @@ def epoch(run: Run) -> None:
     hooks.control.should_epoch_stop |= run.progress.stop_epoch
     run.parameters = list(run.model.parameters())  # a callback may have added or replaced some
     run.batches = open_epoch(run)
+    make_up(run)
     steps = 0
     while hooks.state.global_step < run.plan.max_steps and not _stopped(run):
         window, num_items, spare = next_window(run, run.batches)
@@ -50,6 +58,7 @@ def epoch(run: Run) -> None:
         steps += 1
         due(run)
         run.writer.check()
+        attend(run)
         if run.settings.empty_cache_steps and hooks.state.global_step % run.settings.empty_cache_steps == 0:
             empty_device_cache()
     if steps == 0 and run.progress.micro_steps == 0 and not _stopped(run):
@@ -63,6 +72,7 @@ def epoch(run: Run) -> None:
     run.progress.finish_epoch()
     run.progress.stop_epoch = False
     due(run)
+    attend(run)
 
 
 def open_epoch(run: Run) -> Iterator[Any]:
@@ -116,10 +126,54 @@ def next_window(run: Run, batches: Iterator[Any]) -> tuple[list[Any], Any, int]:
 
 def due(run: Run) -> None:
     """What is due after an update or an epoch, in a subclass's way where there is one."""
-    if run.overrides.due is not None:
-        run.overrides.due(run)
+    try:
+        if run.overrides.due is not None:
+            run.overrides.due(run)
+        else:
+            log_evaluate_save(run)
+    except EvaluationLeft:
+        control = run.hooks.control
+        run.progress.owed = [name for name in ("should_evaluate", "should_save") if getattr(control, name)]
+
+
+def make_up(run: Run) -> None:
+    """Does what was due at the checkpoint's step and had been left undone, as the run was asked to stop."""
+    owed, run.progress.owed = run.progress.owed, []
+    for name in owed:
+        setattr(run.hooks.control, name, True)
+    if owed:
+        due(run)
+        attend(run)
+
+
+def attend(run: Run) -> None:
+    """Saves, and stops, where a signal or the clock asks for it.
+
+    Raises:
+        Preempted, KeyboardInterrupt: the run is asked to stop; there is a checkpoint to go on from.
+    """
+    wish = run.interruptions.after_step()
+    if not wish:
+        return
+    step = run.hooks.state.global_step
+    if step not in (run.first_step, run.saved_step):
+        save(run)
+    if wish >= STOP:
+        run.writer.wait()
+        raise departure(run, wish)
+
+
+def departure(run: Run, wish: int) -> BaseException:
+    """The exception with which the run leaves; what is kept of it is said."""
+    step = run.hooks.state.global_step
+    if step == run.first_step:
+        kept = "no step had been done"
     else:
-        log_evaluate_save(run)
+        kept = f"checkpoint-{step} is " + ("written" if run.writer.has_written(step) else "NOT written")
+    left = leave(wish, step)
+    if run.strategy.world.is_main:
+        logger.warning("Stopped at step %d of %d by %s: %s.", step, run.plan.max_steps, reason(wish), kept)
+    return left
 
 
 def log_evaluate_save(run: Run) -> None:
@@ -131,18 +185,34 @@ def log_evaluate_save(run: Run) -> None:
     if hooks.control.should_evaluate:
         run.guard.settle()
         hooks.store_flos()
-        metrics = hooks._evaluate(None, run.settings.ignore_keys)
+        metrics = evaluate(run)
         is_best = hooks._determine_best_metric(metrics=metrics, trial=None)
         if run.settings.save_best:
             hooks.control.should_save = is_best
     if hooks.control.should_save:
-        run.guard.settle()
-        run.progress.stop_epoch = hooks.control.should_epoch_stop
-        run.progress.stop_training = (
-            hooks.control.should_training_stop and hooks.state.global_step < run.plan.max_steps
-        )
-        hooks._save_checkpoint(run.model, None)
-        run.fire("on_save")
+        save(run)
+
+
+def evaluate(run: Run, skip_scheduler: bool = False) -> dict[str, float]:
+    """Evaluates. Until its first row is filed it can be left, and made again by the run that goes on."""
+    hooks = run.hooks
+    rows = len(hooks.state.log_history)
+    with run.interruptions.evaluating(may_leave=lambda: len(hooks.state.log_history) == rows):
+        return hooks._evaluate(None, run.settings.ignore_keys, skip_scheduler=skip_scheduler)
+
+
+def save(run: Run) -> None:
+    """Saves a checkpoint."""
+    hooks = run.hooks
+    run.guard.settle()
+    run.progress.stop_epoch = hooks.control.should_epoch_stop
+    run.progress.stop_training = (
+        hooks.control.should_training_stop and hooks.state.global_step < run.plan.max_steps
+    )
+    hooks._save_checkpoint(run.model, None)
+    run.saved_step = hooks.state.global_step
+    run.interruptions.clock.saved()
+    run.fire("on_save")
 
 
 def log_training(run: Run) -> None:

@@ -67,5 +67,9 @@ class Strategy:
         """A way of its own to the other processes, for a thread beside the training."""
         return self
 
+    def board(self) -> Any:
+        """A new place where the processes leave text for each other; None where there is but one process."""
+        return None
+
     def barrier(self) -> None:
         """Waits until every process is here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,11 +11,14 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.nn.parallel import DistributedDataParallel
 
 from etude.core.processes import join_processes
 from etude.core.world import World
 from etude.strategies.base import Channel, Strategy
+
+_boards = itertools.count()  # all processes open theirs in the same order
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class DDPStrategy(Strategy):
     def channel(self) -> Channel:
         assert self._channel is not None
         return self._channel
+
+    def board(self) -> Any:
+        # the store that the processes have met through; a clone, so that no thread waits for another one in it
+        store: Any = dist.distributed_c10d._get_default_store()
+        return PrefixStore(f"etude/{next(_boards)}", store.clone())
 
     def barrier(self) -> None:
         dist.barrier(group=self._control)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from etude.core.interval import Interval, aligned
+from etude.core.interval import Interval, aligned, seconds
 from etude.core.names import SaveStrategy
 from etude.errors import ConfigurationError
 
@@ -20,13 +20,23 @@ def recurrences(args: Any) -> None:
         if what == "eval" and not args.eval_steps:
             args.eval_steps = args.logging_steps
         name = f"{what}_steps"
-        interval = Interval.parse(getattr(args, name), name)
+        interval = Interval.parse(getattr(args, name), name, by_clock=what == "save")
         if interval.value == 0 and what != "save":
             raise ConfigurationError(
                 f"`{what}_strategy='steps'` needs `{name}` above 0"
                 + (" (or `logging_steps`, which it falls back to)." if what == "eval" else ".")
             )
         setattr(args, name, interval.normalized())
+
+
+def stopping(args: Any) -> None:
+    """The run's time, and whether signals save."""
+    if args.max_time is not None:
+        seconds(args.max_time, "max_time")
+    if args.enable_jit_checkpoint and not args.save_on_signal:
+        raise ConfigurationError(
+            "`enable_jit_checkpoint` asks for a checkpoint at SIGTERM, `save_on_signal=False` for none: leave one out."
+        )
 
 
 def best_saving(args: Any) -> None:
@@ -62,9 +72,9 @@ def best_model(args: Any) -> None:
         )
 
 
-def _steps_near(args: Any) -> float:
-    save, evaluate = Interval(args.save_steps), Interval(args.eval_steps)
-    if args.save_strategy != "steps" or save.is_share != evaluate.is_share:
+def _steps_near(args: Any) -> float | str:
+    save, evaluate = Interval.of(args.save_steps), Interval.of(args.eval_steps)
+    if args.save_strategy != "steps" or save.text is not None or save.is_share != evaluate.is_share:
         return evaluate.normalized()
     return Interval(aligned(save.value, evaluate.value)).normalized()
 
