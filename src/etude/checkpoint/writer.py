@@ -237,5 +237,5 @@ def _text(failure: Exception) -> str:
 def _is_of_the_disk(failure: Exception) -> bool:
     """Whether writing failed, in the words of Python, of safetensors, or of `torch.save`."""
     if isinstance(failure, RuntimeError):
-        return "PytorchStreamWriter" in str(failure) or "inline_container" in str(failure)
+        return any(word in str(failure) for word in ("PytorchStreamWriter", "inline_container", "iostream error"))
     return isinstance(failure, (OSError, SafetensorError))
