@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 
 from etude.checkpoint.draft import Draft
 from etude.checkpoint.manifest import Manifest, describe_all, library_versions
-from etude.checkpoint.remote import Mirror
 from etude.checkpoint.snapshot import HostBuffers
 from etude.checkpoint.store import CheckpointStore
 from etude.errors import CheckpointError
@@ -102,9 +101,6 @@ class CheckpointWriter:
 
     def check(self) -> None:
         """Raises what went wrong with a checkpoint, if that is known by now."""
-        if self._mirror is not None:
-            self._mirror.advance()
-            self._failure = self._failure or self._mirror.failure()
         failure, self._failure = self._failure, None
         if failure is None:
             return
@@ -127,7 +123,7 @@ class CheckpointWriter:
         self.check()
 
     def finish(self) -> None:
-        """Waits until no checkpoint is being written or uploaded, and gives the memory for copies back.
+        """Waits until no checkpoint is being written, and gives the memory for copies back.
 
         Raises:
             CheckpointError: it could not be written.
@@ -137,9 +133,6 @@ class CheckpointWriter:
         finally:
             if self._thread is None:
                 self._buffers.release()
-            if self._mirror is not None:
-                self._mirror.finish()
-        self.check()
 
     def drain(self) -> None:
         """The same when something else has gone wrong already."""
