@@ -9,19 +9,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from etude.data.loader import is_iterable
+from etude.data.places import Place, after, beginning, group_of
 from etude.data.prepared import PreparedLoader
 from etude.data.replay import Replay
 from etude.data.samplers import Skipping, StepBatches
-from etude.data.streams import (
-    Place,
-    StreamEpoch,
-    StreamLoader,
-    after,
-    beginning,
-    group_of,
-    options_of,
-    tracked,
-)
+from etude.data.streams import StreamEpoch, StreamLoader, options_of, tracked
 from etude.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

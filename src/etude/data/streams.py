@@ -12,14 +12,14 @@ import itertools
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from etude.core.rng import seed_batch, seed_for
-from etude.data.divided import IterableDatasetShard
+from etude.data.places import Mark, Place, beginning
 from etude.data.replay import Replay
 from etude.data.shards import RankShard
 
@@ -38,64 +38,6 @@ class Drawn(NamedTuple):
 
 class _Filler:
     """Samples of a batch that only keeps the turn of a loading process."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Where one reader of a stream stands in an epoch.
-
-    Attributes:
-        batches: batches that the training has had from it.
-        has_ended: whether its part of the stream is at the end.
-        state: state of the data set after `state_batches` of them; None where that is not known.
-    """
-
-    batches: int = 0
-    has_ended: bool = False
-    state: Any = None
-    state_batches: int = 0
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where all readers of a stream stand in an epoch.
-
-    Attributes:
-        marks: of each reader: each loading process, or the training process itself.
-        turn: the reader whose batch is next.
-        group: samples of all processes in one batch.
-    """
-
-    marks: tuple[Mark, ...]
-    turn: int
-    group: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything above as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Place:
-        """The place that `to_dict` has written down."""
-        return cls(tuple(Mark(**mark) for mark in values["marks"]), values["turn"], values["group"])
-
-    def cut_anew(self, group: int) -> Place | None:
-        """The same place in batches of `group` samples; None where there is no such place.
-
-        Several readers take turns batch by batch, so that their order depends on the size of a batch.
-        """
-        if group == self.group:
-            return self
-        if len(self.marks) > 1:
-            return None
-        mark = self.marks[0]
-        counts = [batches * self.group for batches in (mark.batches, mark.state_batches)]
-        if counts[0] % group:
-            return None
-        if counts[1] % group:
-            mark, counts[1] = replace(mark, state=None), 0
-        moved = replace(mark, batches=counts[0] // group, state_batches=counts[1] // group)
-        return Place((moved,), self.turn, group)
 
 
 class TrackedStream(IterableDataset[Any]):
@@ -147,7 +89,8 @@ class TrackedStream(IterableDataset[Any]):
         self._draw_as(self._reader)
         samples = iter(self._dataset)
         self._read_past(samples, mark)
-        return itertools.chain(self._fillers(), self._batches(samples, mark.batches))
+        batches = self._batches(samples, mark.batches)
+        return itertools.chain(self._fillers(), itertools.chain.from_iterable(batches))
 
     def _read_past(self, samples: Iterator[Any], mark: Mark) -> None:
         numbers = range(mark.state_batches, mark.batches)
@@ -162,16 +105,16 @@ class TrackedStream(IterableDataset[Any]):
         has_had_turn = self._place is not None and self._reader < self._place.turn
         return iter([_Filler] * self._size if has_had_turn else [])
 
-    def _batches(self, samples: Iterator[Any], first: int) -> Iterator[Any]:
+    def _batches(self, samples: Iterator[Any], first: int) -> Iterator[Iterator[Any]]:
+        """The samples of one batch after the other; nothing is done for each sample."""
+        nothing = object()
         for self._number in itertools.count(first):
             self._draw_as(self._reader, self._number)
-            given = 0
-            for sample in itertools.islice(samples, self._size):
-                yield sample
-                given += 1
-            if given < self._size:
+            sample = next(samples, nothing)
+            if sample is nothing:
                 self._has_ended = True
                 return
+            yield itertools.chain((sample,), itertools.islice(samples, self._size - 1))
 
     def _draw_as(self, *position: int) -> None:
         """Seeds a loading process for one place of the run, the same whatever it has read before."""
@@ -236,6 +179,8 @@ class StreamEpoch(Iterator[Any]):
         self._marks = list(place.marks)
         self._turn = place.turn
         self._group = place.group
+        self._began = sum(mark.batches for mark in place.marks)
+        self._packed: dict[int, bytes] = {}  # states as they came
         self._alone = loader.num_workers == 0
         self._batches = iter(loader)
 
@@ -246,10 +191,11 @@ class StreamEpoch(Iterator[Any]):
             return batch
         while batch.is_filler:
             batch = next(self._batches)
-        mark = replace(self._marks[batch.reader], has_ended=batch.has_ended)
-        mark = replace(mark, batches=mark.batches + 1)
+        mark = self._marks[batch.reader]
+        mark = replace(mark, batches=mark.batches + 1, has_ended=batch.has_ended)
         if batch.state is not None:
-            mark = replace(mark, state=batch.state, state_batches=mark.batches)
+            self._packed[batch.reader] = batch.state
+            mark = replace(mark, state=None, state_batches=mark.batches)
         self._marks[batch.reader] = mark
         self._turn = (batch.reader + 1) % len(self._marks)
         return batch.batch
@@ -263,15 +209,13 @@ class StreamEpoch(Iterator[Any]):
         """
         if sum(mark.batches for mark in self._marks) != step:
             return None
-        if self._alone:
+        marks = dict(enumerate(self._marks))
+        if self._alone and step != self._began:
             state = self._stream.state()
-            marks = [Mark(step, self._stream.has_ended, state, 0 if state is None else step)]
-        else:
-            marks = [
-                mark if mark.state is None else replace(mark, state=_unpacked(mark.state))
-                for mark in self._marks
-            ]
-        return Place(tuple(marks), self._turn, self._group).to_dict()
+            marks[0] = Mark(step, self._stream.has_ended, state, 0 if state is None else step)
+        for reader, packed in self._packed.items():  # made by loading processes of this run
+            marks[reader] = replace(marks[reader], state=pickle.loads(packed))
+        return Place(tuple(marks.values()), self._turn, self._group).to_dict()
 
 
 class StreamLoader(DataLoader[Any]):
@@ -321,24 +265,6 @@ def tracked(
     return copy, stream
 
 
-def beginning(loader: DataLoader[Any]) -> Place:
-    """The place where an epoch begins."""
-    readers = max(1, loader.num_workers)
-    return Place((Mark(),) * readers, 0, group_of(loader))
-
-
-def after(loader: DataLoader[Any], step: int) -> Place | None:
-    """The place after that many batches; None where it is not known how the readers took turns."""
-    return replace(beginning(loader), marks=(Mark(step),)) if loader.num_workers <= 1 else None
-
-
-def group_of(loader: DataLoader[Any]) -> int:
-    """Samples of the stream in one batch of all processes."""
-    dataset: Any = loader.dataset
-    divided = isinstance(dataset, (RankShard, IterableDatasetShard))
-    return (loader.batch_size or 1) * (dataset.num_processes if divided else 1)
-
-
 def options_of(loader: DataLoader[Any]) -> dict[str, Any]:
     """What a loader is made of, besides the data set and the order of its batches."""
     return {name: getattr(loader, name) for name in _OPTIONS}
@@ -373,7 +299,3 @@ def _has_shuffle_buffer(node: Any) -> bool:
         return True
     sources = [getattr(node, "ex_iterable", None), *(getattr(node, "ex_iterables", None) or [])]
     return any(map(_has_shuffle_buffer, sources))
-
-
-def _unpacked(state: bytes) -> Any:
-    return pickle.loads(state)  # made by a loading process of this run
