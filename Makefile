@@ -13,10 +13,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all check format bench clean
+.PHONY: help venv demo test test-all test-faults check format bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## make .venv with the pinned tools and etude itself (once)
 
@@ -37,6 +37,10 @@ test: $(READY) ## the fast tests
 
 test-all: $(READY) ## every test, the slow ones too
 	$(BIN)/python -m pytest
+
+test-faults: $(READY) ## fail every call of a save, fill the disk, kill -9 at random instants: some minutes
+	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m tests.faults.torture
 
 check: $(READY) ## format, lint, types, layers: what must be clean before a commit
 	$(BIN)/ruff format --check

@@ -6,10 +6,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from etude.checkpoint import files
-from etude.checkpoint.draft import Draft
+from etude.checkpoint.draft import Draft, write_tensors
 from etude.checkpoint.sharding import part_of
 from etude.core.state import TrainerState
 
@@ -25,13 +23,13 @@ def save_optimizer(draft: Draft, optimizer: Any, rank: int, world_size: int) -> 
 
 def save_schedule(folder: Path, scheduler: Any) -> None:
     """Writes the state of the schedule."""
-    torch.save(scheduler.state_dict(), folder / files.SCHEDULER)
+    write_tensors(folder / files.SCHEDULER, scheduler.state_dict())
 
 
 def save_scaler(folder: Path, scaler_state: dict[str, Any]) -> None:
     """Writes the state of the loss scaler, where there is one."""
     if scaler_state:
-        torch.save(scaler_state, folder / files.SCALER)
+        write_tensors(folder / files.SCALER, scaler_state)
 
 
 def save_arguments(folder: Path, args: Any) -> None:
@@ -39,7 +37,7 @@ def save_arguments(folder: Path, args: Any) -> None:
     (folder / files.TRAINING_ARGS_JSON).write_text(args.to_json_string() + "\n", encoding="utf-8")
     shared = copy.copy(args)
     shared.hub_token = None  # the file may be shared
-    torch.save(shared, folder / files.TRAINING_ARGS)
+    write_tensors(folder / files.TRAINING_ARGS, shared)
 
 
 def is_exportable(part: Any) -> bool:
