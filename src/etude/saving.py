@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from etude.checkpoint import contents, files, position, resume
+from etude.checkpoint import changes, contents, files, position, resume
 from etude.checkpoint.weights import load_weights, save_weights
 from etude.data.epoch import position_of, suits_other_processes
 from etude.engine import Engine
@@ -136,3 +136,14 @@ def load_optimizer_and_scheduler(trainer: Any, checkpoint: str) -> None:
         resume.begin_afresh(trainer.lr_scheduler, trainer.state.global_step)
         return
     resume.load_optimizer(checkpoint, trainer.optimizer, trainer.lr_scheduler)
+def compare_arguments(trainer: Any, checkpoint: str) -> None:
+    """Says which arguments are not those that the checkpoint was written with.
+
+    Raises:
+        CheckpointError: with one of them the run cannot go on from it.
+    """
+    told = changes.report(checkpoint, changes.changes_since(checkpoint, trainer.args))
+    if told is not None and trainer.is_world_process_zero():
+        logger.warning("%s", told)
+
+

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from etude import construction, overriding, preparation, training
+from etude import construction, overriding, preparation, saving, training
 from etude.arguments import TrainingArguments
 from etude.callbacks.flow import DefaultFlowCallback
 from etude.callbacks.notebook import NotebookProgressCallback, in_notebook
@@ -245,6 +245,8 @@ class Trainer(
         self._etude.store.output_dir = Path(folder)
         self._etude.store.recover()
         checkpoint = self._etude.resolver.resolve(resume_from_checkpoint, folder)
+        if checkpoint is not None:
+            saving.compare_arguments(self, checkpoint)
         self.is_in_train = True
         self._memory_tracker.start("train")
         try:

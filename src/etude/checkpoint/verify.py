@@ -18,13 +18,16 @@ _OLD_TORCH_FILE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _OF_A_CHECKPOINT = (files.MANIFEST, files.TRAINER_STATE, files.ETUDE_STATE, files.OPTIMIZER, files.SCHEDULER)
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, contents: bool = True) -> None:
     """Makes sure that a checkpoint is as it was written.
+
+    Args:
+        contents: read every byte; otherwise only see whether all files are there and as long as they were.
 
     Raises:
         CheckpointError: it is not; names the file.
     """
-    _verify(folder, lambda name: True)
+    _verify(folder, lambda name: True, contents)
     if not (folder / files.TRAINER_STATE).is_file():
         raise CheckpointError(f"{folder} is broken: it has no {files.TRAINER_STATE}.")
 
@@ -45,13 +48,15 @@ def is_foreign(folder: Path) -> bool:
     return not any((folder / name).is_file() for name in _OF_A_CHECKPOINT)
 
 
-def _verify(folder: Path, only: Callable[[str], bool]) -> None:
+def _verify(folder: Path, only: Callable[[str], bool], contents: bool = True) -> None:
     try:
         manifest = Manifest.load(folder)
-        if manifest is not None:
+        if manifest is None:
+            _verify_structure(folder, only)
+        elif contents:
             manifest.verify(folder, only)
         else:
-            _verify_structure(folder, only)
+            manifest.verify_sizes(folder, only)
     except OSError as error:  # a disk that cannot be read
         raise CheckpointError(f"{folder} is broken: it cannot be read ({error}).") from error
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
@@ -120,3 +122,23 @@ def _load_through_class(model: nn.Module, folder: str, error: RuntimeError) -> N
             model.load_state_dict(loaded.state_dict(), strict=True)
     except RuntimeError:
         raise CheckpointError(f"The weights in {folder} do not fit the model. {error}") from error
+
+
+def stored_tensors(folder: Path) -> dict[str, Callable[[], torch.Tensor]]:
+    """The weights of a checkpoint by name, each read when it is called for.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    for path in sorted(folder.rglob("*.safetensors")):
+        try:
+            file = safe_open(str(path), framework="pt")
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        prefix = "".join(f"{part}/" for part in path.parent.relative_to(folder).parts)
+        found |= {f"{prefix}{name}": partial(file.get_tensor, name) for name in file.offset_keys()}  # type: ignore[no-untyped-call]
+    if not found:
+        for path in _parts(folder):
+            found |= {name: tensor.clone for name, tensor in load_tensors(path).items()}
+    return found
