@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from etude.checkpoint.draft import Draft
+from etude.checkpoint.remote import Mirror
 from etude.checkpoint.resolve import Resolver
 from etude.checkpoint.store import CheckpointStore
 from etude.checkpoint.writer import CheckpointWriter
@@ -28,6 +29,7 @@ class Engine:
     Attributes:
         tf32: whether float32 products may use TensorFloat32; None: as PyTorch is set.
         store: the checkpoints of `args.output_dir`.
+        mirror: the copy of the run's folder on another storage, where `args.output_dir` is a URL.
         accumulation: the weights of the micro-batches of the update in progress.
         run: the parts of the training in progress, or of the last one.
         counts_label_shift: whether the model's loss leaves out the first label of each sequence.
@@ -44,6 +46,7 @@ class Engine:
     compilation: Compilation
     tf32: bool | None
     store: CheckpointStore
+    mirror: Mirror
     writer: CheckpointWriter
     accumulation: Accumulation
     run: Run | None = None

@@ -11,6 +11,7 @@ from torch import nn
 
 from etude.arguments import TrainingArguments
 from etude.checkpoint import resume
+from etude.checkpoint.storage import local_folder
 from etude.core import rng, signature
 from etude.core.interval import Interval, seconds
 from etude.core.names import SaveStrategy
@@ -170,4 +171,4 @@ def open_output(trainer: Any) -> None:
     if trainer.args.push_to_hub:
         trainer.init_hf_repo()
     if trainer.args.should_save:
-        os.makedirs(str(trainer.args.output_dir), exist_ok=True)
+        os.makedirs(local_folder(str(trainer.args.output_dir)), exist_ok=True)

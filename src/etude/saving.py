@@ -41,16 +41,28 @@ def save_checkpoint(trainer: Any) -> None:
         state.best_model_checkpoint = str(engine.store.path(best))
     keep_callback_states(trainer)
     limit, best_path = trainer.args.save_total_limit, state.best_model_checkpoint
+
+    def afterwards() -> None:
+        engine.store.prune(limit, best_path)
+        engine.mirror.ready(step, limit, best)
+
     with weights_to_use(trainer.optimizer):
         engine.writer.save(
             step,
             fill=lambda folder: fill_checkpoint(trainer, folder),
             facts={"arguments": files.TRAINING_ARGS_JSON},
-            afterwards=lambda: engine.store.prune(limit, best_path),
+            afterwards=afterwards,
             wait=someone_looks(trainer),
         )
     if trainer.args.push_to_hub:
         trainer._push_from_checkpoint(str(engine.store.path(step)))
+
+
+def deliver(trainer: Any, folder: str | None = None) -> None:
+    """Sends what was written to the folder of a URL to where it belongs; the run's folder if None."""
+    engine: Engine = trainer._etude
+    engine.mirror.send_files(folder)
+    engine.writer.check()
 
 
 def someone_looks(trainer: Any) -> bool:
@@ -130,12 +142,6 @@ def load_best_model(trainer: Any) -> None:
     load_weights(trainer.model, state.best_model_checkpoint)
 
 
-def load_optimizer_and_scheduler(trainer: Any, checkpoint: str) -> None:
-    """Restores optimizer and schedule, which must both be there, or begins with new ones where the arguments say so."""
-    if trainer.args.resume_with_fresh_optimizer:
-        resume.begin_afresh(trainer.lr_scheduler, trainer.state.global_step)
-        return
-    resume.load_optimizer(checkpoint, trainer.optimizer, trainer.lr_scheduler)
 def compare_arguments(trainer: Any, checkpoint: str) -> None:
     """Says which arguments are not those that the checkpoint was written with.
 
@@ -147,3 +153,9 @@ def compare_arguments(trainer: Any, checkpoint: str) -> None:
         logger.warning("%s", told)
 
 
+def load_optimizer_and_scheduler(trainer: Any, checkpoint: str) -> None:
+    """Restores optimizer and schedule, which must both be there, or begins with new ones where the arguments say so."""
+    if trainer.args.resume_with_fresh_optimizer:
+        resume.begin_afresh(trainer.lr_scheduler, trainer.state.global_step)
+        return
+    resume.load_optimizer(checkpoint, trainer.optimizer, trainer.lr_scheduler)

@@ -18,6 +18,7 @@ from etude.arguments import TrainingArguments
 from etude.callbacks.flow import DefaultFlowCallback
 from etude.callbacks.notebook import NotebookProgressCallback, in_notebook
 from etude.callbacks.progress import PrinterCallback, ProgressCallback, shows_bar
+from etude.checkpoint.remote import Mirror
 from etude.checkpoint.store import CheckpointStore
 from etude.checkpoint.writer import CheckpointWriter
 from etude.core import signature
@@ -158,18 +159,21 @@ class Trainer(
         )
         strategy: Strategy = select_strategy(args.world, args.device, ddp)
         strategy.setup()
-        store = CheckpointStore(str(args.output_dir), strategy, args.save_on_each_node)
+        mirror = Mirror(str(args.output_dir), strategy, args.save_on_each_node)
+        store = CheckpointStore(str(mirror.local), strategy, args.save_on_each_node)
         return Engine(
             strategy=strategy,
             precision=select_precision(args.bf16, args.fp16, args.device),
             compilation=Compilation(args.torch_compile, args.torch_compile_backend, args.torch_compile_mode),
             tf32=select_tf32(args.tf32, args.torch_compile, args.bf16 or args.fp16, args.device),
             store=store,
+            mirror=mirror,
             writer=CheckpointWriter(
                 store,
                 strategy,
                 args.save_in_background,
                 goes_on=args.on_save_error == SaveErrorPolicy.CONTINUE,
+                mirror=mirror,
             ),
             accumulation=Accumulation(strategy, [], shifted=False, across_processes=True),
         )
@@ -233,17 +237,18 @@ class Trainer(
         """Trains the model.
 
         Args:
-            resume_from_checkpoint: path of a checkpoint to go on from; True for the newest in `args.output_dir` that is
-                whole; "auto" for the same, or a start from the beginning where there is none.
+            resume_from_checkpoint: path or URL of a checkpoint to go on from; True for the newest in `args.output_dir`
+                that is whole; "auto" for the same, or a start from the beginning where there is none.
             trial: of a search, passed to `model_init`.
             ignore_keys_for_eval: outputs that evaluations during training leave out.
 
         Returns:
             The number of updates, their mean loss, and the metrics of the closing log row.
         """
-        folder = self._get_output_dir(trial=trial)
+        folder = self._etude.mirror.open(self._get_output_dir(trial=trial))
         self._etude.store.output_dir = Path(folder)
         self._etude.store.recover()
+        resume_from_checkpoint = self._etude.mirror.fetch(resume_from_checkpoint)
         checkpoint = self._etude.resolver.resolve(resume_from_checkpoint, folder)
         if checkpoint is not None:
             saving.compare_arguments(self, checkpoint)

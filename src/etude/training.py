@@ -85,6 +85,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     plan = planned(trainer, loader)
     trainer.state = begin_state(trainer, plan, checkpoint)
     engine.store.begin(trainer.state.global_step)
+    engine.mirror.begin(trainer.state.global_step)
     if engine.created_scheduler:  # its length belongs to the training before this one
         trainer.lr_scheduler, engine.created_scheduler = None, False
     create_optimizer(trainer, plan.max_steps)
@@ -279,7 +280,9 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
     if args.save_total_limit == 1 and state.best_model_checkpoint is not None:
         run.strategy.barrier()
         trainer._etude.store.keep_only(state.best_model_checkpoint)
+        trainer._etude.mirror.keep_only(state.best_model_checkpoint)
     run.fire("on_train_end")
+    saving.deliver(trainer)
     trainer._finish_current_push()
     return TrainOutput(state.global_step, train_loss, metrics)
 
@@ -298,7 +301,7 @@ def facts(trainer: Any, run: Run, checkpoint: str | None) -> Facts:
         precision=run.precision.name,
         device=str(run.strategy.device),
         strategy=_processes(run.strategy),
-        output_dir=str(args.output_dir),
+        output_dir=trainer._etude.mirror.told(),
         resumed_from=checkpoint,
         first_step=trainer.state.global_step,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from etude.core.trees import files_below
 from etude.hub import push
 
 
@@ -18,7 +19,7 @@ class Recorder:
         self.sent: list[tuple[dict[str, str], str, str | None]] = []
 
     def upload(self, folder: Path, message: str, path_in_repo: str | None = None) -> str:
-        files = {str(p.relative_to(folder)): p.read_text() for p in push.files_below(folder)}
+        files = {str(p.relative_to(folder)): p.read_text() for p in files_below(folder)}
         self.sent.append((files, message, path_in_repo))
         return message
 
@@ -70,7 +71,7 @@ def test_the_model_and_what_lies_beside_the_checkpoints(
     to = Recorder()
     pushed = push.checkpoint_push(to, folder, checkpoint, "step 5", "last-checkpoint")
     (folder / "log.jsonl").write_text("later")  # what happens before the push runs
-    expected = {str(p.relative_to(checkpoint)): p.read_text() for p in push.files_below(checkpoint)}
+    expected = {str(p.relative_to(checkpoint)): p.read_text() for p in files_below(checkpoint)}
     checkpoint.rename(folder / ".gone")
     assert pushed() == "step 5"
     (model, _, _), (whole, message, inside) = to.sent

@@ -50,7 +50,7 @@ class Resolver:
 
     def forget_broken_best(self, state: TrainerState, checkpoint: str) -> None:
         """Takes the best checkpoint out of the state of `checkpoint`, and says so, if it cannot be loaded any more."""
-        best = state.best_model_checkpoint
+        best = state.best_model_checkpoint = _beside(checkpoint, state.best_model_checkpoint)
         if best is None or os.path.realpath(best) == os.path.realpath(checkpoint):
             return
         problem = self._problem(partial(_verify_best, Path(best)))
@@ -113,6 +113,14 @@ def _numbered_folders(output_dir: Path) -> list[tuple[Path, bool]]:
     steps = {path: files.step_of(path.name) for path in output_dir.iterdir() if path.is_dir()}
     found = sorted(((step, path) for path, step in steps.items() if step is not None), reverse=True)
     return [(path, is_foreign(path)) for _, path in found]
+
+
+def _beside(checkpoint: str, best: str | None) -> str | None:
+    """Where the best checkpoint is now: beside the one that the run goes on from, if the folder of both was moved."""
+    if best is None or files.step_of(Path(best).name) is None:
+        return best
+    moved = Path(checkpoint).parent / Path(best).name
+    return str(moved) if moved.is_dir() else best
 
 
 def _verify_given(folder: Path) -> None:

@@ -10,10 +10,11 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from etude.checkpoint.files import FOLDER_PREFIX, STAGING_PREFIX, TRAINER_STATE
+from etude.checkpoint.storage import Storage, is_url
 from etude.errors import CheckpointError
 from etude.strategies.base import Strategy
 
@@ -120,15 +121,11 @@ class CheckpointStore:
             keep: how many to keep, counting the protected one; None or 0 keeps all.
             protected: path of a checkpoint that stays.
         """
-        if not keep or keep < 0 or not self.writes:
+        if not self.writes:
             return
         steps = self._own_steps()
-        stays = set(steps[-1:])
-        stays |= {step for step in steps if protected is not None and same_folder(self.path(step), protected)}
-        for step in reversed(steps):
-            if len(stays) < keep:
-                stays.add(step)
-        self._remove(step for step in steps if step not in stays)
+        stays = {step for step in steps if protected is not None and same_folder(self.path(step), protected)}
+        self._remove(expendable(steps, keep, stays))
 
     def keep_only(self, path: str) -> None:
         """Removes every checkpoint of this run but this one, if it is there."""
@@ -141,6 +138,23 @@ class CheckpointStore:
                 remove(self.path(step))
             except OSError as error:  # the training does not need the room yet
                 logger.warning("The old checkpoint %s could not be removed: %s.", self.path(step), error)
+
+
+def expendable(steps: list[int], keep: int | None, protected: Set[int | None]) -> list[int]:
+    """Which of the steps need not be kept: all but the `keep` newest and those protected; never the newest.
+
+    Args:
+        steps: in order.
+        keep: how many to keep, counting those protected; None or 0 keeps all.
+        protected: steps that stay.
+    """
+    if not keep or keep < 0:
+        return []
+    stays = set(steps[-1:]) | {step for step in steps if step in protected}
+    for step in reversed(steps):
+        if len(stays) < keep:
+            stays.add(step)
+    return [step for step in steps if step not in stays]
 
 
 def commit(staging: Path, target: Path) -> None:
@@ -180,7 +194,10 @@ def checkpoint_steps(output_dir: str | os.PathLike[str]) -> list[int]:
 
 
 def get_last_checkpoint(folder: str) -> str | None:
-    """Path of the checkpoint with the highest step in `folder`, or None."""
+    """Path of the checkpoint with the highest step in `folder`, or None; a URL for the URL of a folder."""
+    if is_url(folder):
+        found = Storage(folder).steps()
+        return f"{folder.rstrip('/')}/{FOLDER_PREFIX}-{found[-1]}" if found else None
     steps = checkpoint_steps(folder)
     return os.path.join(folder, f"{FOLDER_PREFIX}-{steps[-1]}") if steps else None
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from etude.checkpoint.draft import Draft
 from etude.checkpoint.manifest import Manifest, describe_all, library_versions
+from etude.checkpoint.remote import Mirror
 from etude.checkpoint.snapshot import HostBuffers
 from etude.checkpoint.store import CheckpointStore
 from etude.errors import CheckpointError
@@ -35,15 +36,22 @@ class CheckpointWriter:
         strategy: of the run.
         background: write while the training goes on, where a save allows it.
         goes_on: a checkpoint that cannot be written is a warning, and the training goes on without it.
+        mirror: uploads them, where they are kept on another storage too.
     """
 
     def __init__(
-        self, store: CheckpointStore, strategy: Strategy, background: bool = True, goes_on: bool = False
+        self,
+        store: CheckpointStore,
+        strategy: Strategy,
+        background: bool = True,
+        goes_on: bool = False,
+        mirror: Mirror | None = None,
     ) -> None:
         self._store = store
         self._strategy = strategy
         self._background = background
         self._goes_on = goes_on
+        self._mirror = mirror
         self._buffers = HostBuffers()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
@@ -77,7 +85,7 @@ class CheckpointWriter:
             folder = self._store.stage(step)
         except CheckpointError as error:
             self._failure = error
-            self.check()
+            self._raise_failure()
             return
         draft = Draft(folder, None if wait else self._empty_buffers())
 
@@ -88,7 +96,7 @@ class CheckpointWriter:
         failure = self._attempt(lambda: self._filled(draft, fill))
         if wait or not self._background:
             complete(failure)
-            self.check()
+            self._raise_failure()
         else:
             self._tell_that_it_waits(draft)
             self._thread = threading.Thread(target=complete, args=[failure], name=f"checkpoint-{step}")
@@ -101,6 +109,12 @@ class CheckpointWriter:
 
     def check(self) -> None:
         """Raises what went wrong with a checkpoint, if that is known by now."""
+        if self._mirror is not None:
+            self._mirror.advance()
+            self._failure = self._failure or self._mirror.failure()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is None:
             return
@@ -123,7 +137,7 @@ class CheckpointWriter:
         self.check()
 
     def finish(self) -> None:
-        """Waits until no checkpoint is being written, and gives the memory for copies back.
+        """Waits until no checkpoint is being written or uploaded, and gives the memory for copies back.
 
         Raises:
             CheckpointError: it could not be written.
@@ -133,6 +147,9 @@ class CheckpointWriter:
         finally:
             if self._thread is None:
                 self._buffers.release()
+            if self._mirror is not None:
+                self._mirror.finish()
+        self.check()
 
     def drain(self) -> None:
         """The same when something else has gone wrong already."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from etude import saving
 from etude.checkpoint import contents, files, position
+from etude.checkpoint.storage import local_folder
 from etude.checkpoint.tensors import load_tensors
 from etude.checkpoint.weights import load_weights
 from etude.core.rng import restore_random_state
@@ -27,16 +28,18 @@ class FileMethods(TrainerAttributes):
         """Writes the model, what prepares its inputs, and the arguments. Call it on every process.
 
         Args:
-            output_dir: the folder; `args.output_dir` if not given.
+            output_dir: the folder, or its URL; `args.output_dir` if not given.
         """
+        folder = str(self.args.output_dir) if output_dir is None else output_dir
         if self.args.should_save:
-            self._save(str(self.args.output_dir) if output_dir is None else output_dir)
+            self._save(local_folder(folder))
+        if not _internal_call:
+            saving.deliver(self, folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Writes the files of `save_model`, on the main process."""
-        saving.save_model_files(
-            self, str(self.args.output_dir) if output_dir is None else output_dir, state_dict
-        )
+        folder = str(self.args.output_dir) if output_dir is None else output_dir
+        saving.save_model_files(self, local_folder(folder), state_dict)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Writes the checkpoint of this step, and removes those that are no longer wanted."""
@@ -98,8 +101,8 @@ class FileMethods(TrainerAttributes):
         saving.load_best_model(self)
 
     def _get_output_dir(self, trial: Any = None) -> str:
-        """The folder of the run's checkpoints."""
-        return str(self.args.output_dir)
+        """The folder of the run's checkpoints, on this machine."""
+        return local_folder(str(self.args.output_dir))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any = None) -> bool:
         """Compares an evaluation with the best so far. Returns whether it is the new best."""
@@ -119,5 +122,7 @@ class FileMethods(TrainerAttributes):
         """Writes `trainer_state.json` to the output folder."""
         if self.args.should_save:
             saving.keep_callback_states(self)
-            os.makedirs(str(self.args.output_dir), exist_ok=True)
-            self.state.save_to_json(os.path.join(str(self.args.output_dir), "trainer_state.json"))
+            folder = local_folder(str(self.args.output_dir))
+            os.makedirs(folder, exist_ok=True)
+            self.state.save_to_json(os.path.join(folder, files.TRAINER_STATE))
+            saving.deliver(self)

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from etude import saving
+from etude.checkpoint.storage import local_folder
 from etude.core.names import HubStrategy, SaveStrategy
 from etude.errors import ConfigurationError
 from etude.facade.base import TrainerAttributes
@@ -91,6 +93,7 @@ class HubMethods(FileMethods):
             card.as_list(tasks), card.as_list(dataset_tags), card.as_list(dataset), card.as_list(dataset_args),
         )  # fmt: skip
         card.write(self, given, _folder(self) / "README.md")
+        saving.deliver(self)
 
     def push_to_hub(
         self,
@@ -187,4 +190,4 @@ class HubMethods(FileMethods):
 
 
 def _folder(trainer: TrainerAttributes) -> Path:
-    return Path(str(trainer.args.output_dir))
+    return Path(local_folder(str(trainer.args.output_dir)))

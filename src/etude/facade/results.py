@@ -8,7 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from etude import preparation
+from etude import preparation, saving
+from etude.checkpoint.storage import local_folder
 from etude.facade.base import TrainerAttributes
 
 
@@ -52,13 +53,14 @@ class ResultMethods(TrainerAttributes):
         """Writes `{split}_results.json`, and with `combined` adds the metrics to `all_results.json`."""
         if not self.args.world.is_main:
             return
-        folder = Path(str(self.args.output_dir))
+        folder = Path(local_folder(str(self.args.output_dir)))
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / f"{split}_results.json", metrics)
         if combined:
             path = folder / "all_results.json"
             known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
             _write(path, {**known, **metrics})
+        saving.deliver(self)
 
 
 def _readable(name: str, value: Any) -> Any:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from etude.checkpoint import files
+from etude.core.trees import files_below, lay_out, link
 from etude.hub.client import client
 
 SNAPSHOT_PREFIX = ".push-"
@@ -117,30 +116,9 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file in a folder and its subfolders."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def lay_out(paths: Mapping[Path, Path], folder: Path, how: Callable[[Path, Path], Any]) -> None:
-    """Puts files into `folder` under their names there."""
-    for inside, path in paths.items():
-        (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # a temporary file of some tracker
-            how(path, folder / inside)
-
-
 def copy(source: Path, target: Path) -> None:
     """What a small file, such as a log that is written to, holds now; large ones are linked."""
     if source.stat().st_size > LARGEST_COPY:
         link(source, target)
     else:
-        shutil.copyfile(source, target)
-
-
-def link(source: Path, target: Path) -> None:
-    """A second name for a file that will not change; a copy where the disk has no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
         shutil.copyfile(source, target)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
+from etude.checkpoint.storage import local_folder
 from etude.core.events import TrainerCallback
 from etude.core.state import TrainerControl, TrainerState
+
+logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.jsonl"
 
@@ -22,11 +26,16 @@ class LogFileCallback(TrainerCallback):
 
     same_on_all_processes = True
 
+    def __init__(self) -> None:
+        self._waiting = b""  # rows that the disk has not taken yet
+        self._told = False
+
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        path = Path(args.output_dir) / LOG_FILE
+        path = Path(local_folder(args.output_dir)) / LOG_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._waiting, self._told = b"", False
         if state.global_step == 0 and path.exists():
             path.replace(path.with_name("log.previous.jsonl"))
         unfinished = path.with_name(f".{LOG_FILE}.new")
@@ -36,12 +45,21 @@ class LogFileCallback(TrainerCallback):
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not state.log_history:
             return
-        line = _line(state.log_history[-1]).encode()
-        path = os.path.join(args.output_dir, LOG_FILE)
-        # one write of a whole line, closed at once: whatever happens next, the row is there
+        self._waiting += _line(state.log_history[-1]).encode()
+        path = os.path.join(local_folder(args.output_dir), LOG_FILE)
+        try:
+            self._append(path)
+        except OSError as error:  # a row is in checkpoints too: nothing to stop a training for
+            if not self._told:
+                logger.warning("%s cannot be written: %s. Its rows are kept for later.", path, error)
+            self._told = True
+
+    def _append(self, path: str) -> None:
+        # one write of whole lines, closed at once: whatever happens next, the rows are there
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, line)
+            while self._waiting:
+                self._waiting = self._waiting[os.write(file, self._waiting) :]
         finally:
             os.close(file)
 
