@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from etude import TrainerControl, TrainerState
@@ -88,3 +90,23 @@ def test_only_the_main_process_writes(tmp_path: Path) -> None:
 def test_nothing_unfinished_is_left(tmp_path: Path) -> None:
     Bench(tmp_path).begin().log(loss=1.0, step=1)
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
+def test_rows_that_a_full_disk_refuses_are_kept_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path).begin()
+    write, room = os.write, [None, 0, 0, 7, 0, None]  # bytes that the disk takes
+
+    def full(file: int, data: bytes) -> int:
+        size = room.pop(0) if room else None
+        if size == 0:
+            raise OSError(28, "No space left on device")
+        return write(file, data[:size])
+
+    monkeypatch.setattr(os, "write", full)
+    for step in range(5):
+        bench.log(step=step)
+    assert bench.rows() == [{"step": step} for step in range(5)]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "No space left on device" in caplog.text
