@@ -289,7 +289,6 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
 
 def facts(trainer: Any, run: Run, checkpoint: str | None) -> Facts:
     """What the start-up report says."""
-    args: TrainingArguments = trainer.args
     return Facts(
         model=type(trainer.model).__name__,
         num_parameters=count_parameters(trainer.model),
