@@ -64,3 +64,10 @@ def test_save_steps_of_zero_save_only_the_end(step: int, saves: bool) -> None:
     import etude
 
     assert flags_of(etude, {"save_strategy": "steps", "save_steps": 0}, 3)[step - 1][2] is saves
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_checkpoints_by_the_clock_are_not_the_flows_business_but_the_end_is(step: int) -> None:
+    import etude
+
+    assert flags_of(etude, {"save_strategy": "steps", "save_steps": "30min"}, 3)[step - 1][2] is (step == 3)

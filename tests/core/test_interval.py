@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.core.interval import Interval, aligned
+from etude.core.interval import Interval, aligned, seconds
 from etude.core.state import TrainerState
 from etude.errors import ConfigurationError
 from tests import helpers
@@ -80,8 +80,49 @@ def test_aligned_checkpoints_meet_evaluations_and_become_no_rarer(save: int, eva
 
 @pytest.mark.parametrize(
     ("save", "evaluate", "found"),
-    [(500, 200, 400), (10, 3, 9), (500, 1000, 500), (300, 500, 500), (400, 200, 400), (0, 50, 50)]
-    + [(0.3, 0.1, 0.3), (0.3, 0.2, 0.2), (0.1, 0.2, 0.1), (0.7, 0.3, 0.6), (0.5, 1e-9, 0.5)],
+    [
+        (500, 200, 400),
+        (10, 3, 9),
+        (500, 1000, 500),
+        (300, 500, 500),
+        (400, 200, 400),
+        (0, 50, 50),
+        (0.3, 0.1, 0.3),
+        (0.3, 0.2, 0.2),
+        (0.1, 0.2, 0.1),
+        (0.7, 0.3, 0.6),
+        (0.5, 1e-9, 0.5),
+    ],
 )
 def test_alignment_changes_as_little_as_it_can(save: float, evaluate: float, found: float) -> None:
     assert aligned(save, evaluate) == pytest.approx(found)
+
+
+@quick
+@given(
+    st.integers(0, 9), st.integers(0, 99), st.integers(0, 99), st.integers(1, 99), st.sampled_from(["", " "])
+)
+def test_a_time_is_the_sum_of_its_parts(days: int, hours: int, minutes: int, rest: int, between: str) -> None:
+    text = between.join([f"{days}d", f"{hours}h", f"{minutes}min", f"{rest}s"])
+    assert seconds(text, "max_time") == ((days * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [("90s", 90), ("1.5h", 5400), ("30min", 1800), ("2m", 120), ("45", 45), (20, 20.0)]
+)
+def test_a_time_in_one_unit(value: float | str, found: float) -> None:
+    assert seconds(value, "max_time") == found
+
+
+@pytest.mark.parametrize("value", ["", "soon", "0s", "-5min", "5 parsecs", "1h30", 0, -1, "inf", "nan"])
+def test_what_is_no_time_is_refused(value: float | str) -> None:
+    with pytest.raises(ConfigurationError, match="`max_time=.*is no time"):
+        seconds(value, "max_time")
+
+
+def test_a_time_is_no_number_of_steps() -> None:
+    interval = Interval.parse("30min", "save_steps", by_clock=True)
+    assert (interval.text, interval.steps(100), interval.normalized()) == ("30min", 0, "30min")
+    assert Interval.parse("500", "save_steps", by_clock=True).normalized() == 500
+    with pytest.raises(ConfigurationError, match="`eval_steps` must be a number, it is '30min'"):
+        Interval.parse("30min", "eval_steps")

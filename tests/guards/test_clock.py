@@ -33,6 +33,27 @@ def test_the_run_stops_while_a_step_and_a_checkpoint_still_fit() -> None:
     while not clock.time_is_up():
         now.now += 7
         clock.step()
+        clock.rest()
     assert now.now - 1000 == 84  # 84 + 7 + 1.5 * 10 = 106 is too late, 77 + 22 = 99 was not
     assert not Clock(now=now).time_is_up()
     assert not Clock(now=now).save_is_due()
+
+
+def test_an_evaluation_does_not_count_as_a_step() -> None:
+    now = Time()
+    clock = Clock(max_time=100, now=now)
+    now.now += 1
+    clock.step()
+    now.now += 60
+    clock.rest()
+    now.now += 1
+    clock.step()
+    assert not clock.time_is_up()
+
+
+def test_one_step_is_always_done() -> None:
+    now = Time()
+    clock = Clock(max_time=10, saving_takes=lambda: 1000.0, now=now)
+    assert not clock.time_is_up()
+    clock.step()
+    assert clock.time_is_up()

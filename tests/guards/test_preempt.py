@@ -27,7 +27,8 @@ def test_wishes_of_the_clock_are_answered_once() -> None:
     found = []
     for _ in range(6):
         now.now += 30
-        found.append(interruptions.after_step())
+        interruptions.step()
+        found.append(interruptions.between_steps())
     assert found == [0, SAVE, 0, SAVE, STOP, STOP]
 
 
@@ -35,7 +36,7 @@ def test_only_the_main_process_looks_at_its_clock() -> None:
     now = Time()
     interruptions = Interruptions(clock=Clock(save_every=60, now=now), rank=1, size=2)
     now.now += 100
-    assert interruptions.after_step() == 0
+    assert interruptions.between_steps() == 0
 
 
 def test_an_evaluation_is_left_only_where_it_may_be() -> None:
@@ -47,7 +48,7 @@ def test_an_evaluation_is_left_only_where_it_may_be() -> None:
         assert list(interruptions.watched(iter("ab"))) == ["a", "b"]
     with pytest.raises(EvaluationLeft), interruptions.evaluating(lambda: True):
         list(interruptions.watched(iter("ab")))
-    assert interruptions.after_step() == STOP + signal.SIGTERM
+    assert interruptions.between_steps() == STOP + signal.SIGTERM
 
 
 def test_a_checkpoint_that_falls_due_in_an_evaluation_waits_for_its_end() -> None:
@@ -56,5 +57,5 @@ def test_a_checkpoint_that_falls_due_in_an_evaluation_waits_for_its_end() -> Non
     now.now += 100
     with interruptions.evaluating(lambda: True):
         assert list(interruptions.watched(iter("ab"))) == ["a", "b"]
-    assert interruptions.after_step() == SAVE
-    assert interruptions.after_step() == 0
+    assert interruptions.between_steps() == SAVE
+    assert interruptions.between_steps() == 0

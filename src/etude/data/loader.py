@@ -9,12 +9,12 @@ from typing import Any
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from etude.core.rng import worker_seed
 from etude.core.world import World
 from etude.data.divided import IterableDatasetShard
 from etude.data.samplers import EpochSampler, EvaluationBatches, GlobalBatchSampler, StepBatches
 from etude.data.shards import RankShard, SeededDataset
 from etude.data.streams import StreamLoader
+from etude.data.workers import begin_training_worker, begin_worker
 from etude.errors import DataError
 
 
@@ -65,7 +65,7 @@ def train_loader(
             to have divided it already, a batch sampler to have cut it into this process's batches.
         seed: seed of what loading processes draw.
     """
-    options = {"collate_fn": collate_fn, "worker_init_fn": _init_worker, **settings.options()}
+    options = {"collate_fn": collate_fn, "worker_init_fn": begin_training_worker, **settings.options()}
     if is_iterable(dataset):
         if world.size > 1 and not isinstance(dataset, IterableDatasetShard):
             dataset = RankShard(dataset, batch_size, drop_last, world.rank, world.size)
@@ -103,7 +103,7 @@ def eval_loader(
     """
     # No generator of its own: PyTorch then draws a number when the loader is entered, as under the reference, so that
     # a model that draws while it is evaluated draws the same there and here.
-    options = {"collate_fn": collate_fn, **settings.options()}
+    options = {"collate_fn": collate_fn, "worker_init_fn": begin_worker, **settings.options()}
     if is_iterable(dataset):
         if world.size > 1:
             dataset = RankShard(dataset, batch_size, False, world.rank, world.size)
@@ -153,7 +153,3 @@ def num_samples(loader: Any) -> int | None:
     """Length of the loader's data set, or None."""
     dataset = getattr(loader, "dataset", None)
     return len(dataset) if isinstance(dataset, Sized) and has_length(dataset) else None
-
-
-def _init_worker(worker_id: int) -> None:
-    worker_seed(worker_id)

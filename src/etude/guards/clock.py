@@ -29,8 +29,8 @@ class Clock:
         self._max_time = max_time
         self._saving_takes = saving_takes
         self._now = now
-        self._began = self._saved_at = self._last_step_at = now()
-        self._step_takes = 0.0
+        self._began = self._saved_at = self._rested_at = now()
+        self._step_takes: float | None = None
 
     @property
     def is_used(self) -> bool:
@@ -39,9 +39,11 @@ class Clock:
 
     def step(self) -> None:
         """A step is done."""
-        now = self._now()
-        self._step_takes = now - self._last_step_at
-        self._last_step_at = now
+        self._step_takes = self._now() - self._rested_at
+
+    def rest(self) -> None:
+        """What was due after a step is done too; the next one begins."""
+        self._rested_at = self._now()
 
     def saved(self) -> None:
         """A checkpoint was written, or its time let pass."""
@@ -52,8 +54,8 @@ class Clock:
         return self._save_every is not None and self._now() - self._saved_at >= self._save_every
 
     def time_is_up(self) -> bool:
-        """Whether one more step would leave too little time for the last checkpoint."""
-        if self._max_time is None:
+        """Whether one more step would leave too little time for the last checkpoint. One step is always done."""
+        if self._max_time is None or self._step_takes is None:
             return False
         needed = RESERVED_SAVES * self._saving_takes() + self._step_takes
         return self._now() - self._began + needed > self._max_time

@@ -73,12 +73,17 @@ class Interruptions:
         if self.signals is not None:
             self.signals.__exit__(*failure)
 
-    def after_step(self) -> int:
-        """The wish to be answered now, on all processes alike: 0 for none, `SAVE`, or to stop from `STOP` on."""
+    def step(self) -> None:
+        """A step is done, but not what is due after it."""
         if self._looks_at_clock:
             self.clock.step()
+
+    def between_steps(self) -> int:
+        """The wish to be answered now, on all processes alike: 0 for none, `SAVE`, or to stop from `STOP` on."""
         self._phase += 1
         self._hear(0)
+        if self._looks_at_clock:
+            self.clock.rest()
         wish = self._wish
         if wish < STOP:
             self._wish = 0

@@ -56,6 +56,7 @@ def epoch(run: Run) -> None:
             break
         update(run, window, num_items, spare)
         steps += 1
+        run.interruptions.step()
         due(run)
         run.writer.check()
         attend(run)
@@ -152,7 +153,7 @@ def attend(run: Run) -> None:
     Raises:
         Preempted, KeyboardInterrupt: the run is asked to stop; there is a checkpoint to go on from.
     """
-    wish = run.interruptions.after_step()
+    wish = run.interruptions.between_steps()
     if not wish:
         return
     step = run.hooks.state.global_step
