@@ -15,7 +15,8 @@ import torch
 from etude.checkpoint.manifest import Manifest, describe_all
 from etude.errors import CheckpointError
 from tests import helpers
-from tests.contracts.resuming import BASE, Result, Scenario, assert_same_run, finish
+from tests.contracts.resuming import BASE, Result, Scenario, assert_same_run, build, finish
+from tests.distributed.launch import run_ranks
 
 # Six updates, a checkpoint every second: the newest of the run that was broken off is in the middle of an epoch.
 SCENARIO: Scenario = replace(BASE, rows=lambda: helpers.feature_rows(24)).having(
@@ -158,6 +159,40 @@ def test_where_every_checkpoint_is_broken_nothing_begins_anew(resume: Any, left:
     assert sorted(path.relative_to(left) for path in left.rglob("*")) == before
 
 
+# --- several processes --------------------------------------------------------------------------------------------
+
+
+def damaged_on_two_ranks(folder: Path) -> None:
+    """A whole run; and one that goes on where one process's part of the newest checkpoint is broken."""
+    shared = SCENARIO.having(per_device_train_batch_size=2)
+    with helpers.library("etude") as lib:
+        whole = build(shared, folder / "whole", lib)
+        whole.train()
+        torch.distributed.barrier()
+        if whole.is_world_process_zero():
+            shutil.copytree(folder / "whole", folder / "broken")
+            shutil.rmtree(folder / "broken" / "checkpoint-6")
+            flipped(folder / "broken" / NEWEST / "optimizer-00001-of-00002.pt")
+        torch.distributed.barrier()
+        resumed = build(shared, folder / "broken", lib)
+        with pytest.raises(CheckpointError, match=f"{NEWEST} is broken: .*optimizer-00001-of-00002.pt"):
+            resumed.train(resume_from_checkpoint=str(folder / "broken" / NEWEST))
+        resumed.train(resume_from_checkpoint=True)
+        helpers.assert_identical(helpers.weights_of(resumed.model), helpers.weights_of(whole.model))
+        assert helpers.without_timing(resumed.state.log_history) == helpers.without_timing(
+            whole.state.log_history
+        )
+    (folder / f"done-{whole.args.world.rank}").write_text("")
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_processes_pass_over_a_checkpoint_together(tmp_path: Path) -> None:
+    """The main process looks, and all follow."""
+    run_ranks(damaged_on_two_ranks, tmp_path, 2)
+    assert len(list(tmp_path.glob("done-*"))) == 2
+
+
 # --- the best model -----------------------------------------------------------------------------------------------
 
 # The highest loss is called the best, so that the first evaluation is.
@@ -230,6 +265,7 @@ PICKLES = (
     "scheduler.pt",
     "scaler.pt",
     "rng_state.pth",
+    "data_state.pt",
     "pytorch_model.bin",
     "training_args.bin",
 )

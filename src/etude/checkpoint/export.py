@@ -24,7 +24,8 @@ def export(folder: Path, target: Path) -> None:
     if target.exists():
         raise CheckpointError(f"{target} is there already: nothing is overwritten.")
     parts = optimizer_files(folder)
-    left_out = {*OWN_FILES, *(path.name for path in parts if path.name != files.OPTIMIZER)}
+    own = {*OWN_FILES, *(path.name for path in folder.glob("data_state*.pt"))}
+    left_out = own | {path.name for path in parts if path.name != files.OPTIMIZER}
     staging = target.with_name(f"{files.STAGING_PREFIX}{target.name}")
     shutil.rmtree(staging, ignore_errors=True)
     try:
