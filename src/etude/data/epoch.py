@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from etude.data.loader import is_iterable
@@ -29,6 +30,9 @@ def set_epoch(loader: Any, epoch: int) -> None:
         if part is not None and hasattr(part, "set_epoch") and not any(part is other for other in told):
             part.set_epoch(epoch)
             told.append(part)
+    if epoch > 0 and getattr(loader, "persistent_workers", False) and loader.generator is None:
+        # Processes that live on draw their seed when they start. A run that begins here must not draw one more.
+        loader.generator = torch.Generator()
 
 
 def start_at(loader: Any, step: int, position: dict[str, Any] | None = None) -> Iterator[Any]:
@@ -56,6 +60,14 @@ def start_at(loader: Any, step: int, position: dict[str, Any] | None = None) -> 
         skipping = Skipping(batches, step)
         return iter(DataLoader(loader.dataset, batch_sampler=skipping, **options_of(loader)))
     return _read_past(iter(loader), step)
+
+
+def release(loader: Any) -> None:
+    """Ends loading processes that live on, now and not when the loader happens to be collected, which takes seconds."""
+    if isinstance(loader, StreamLoader):
+        loader.release()
+    elif isinstance(loader, DataLoader):
+        loader._iterator = None
 
 
 def position_of(batches: Any, step: int) -> dict[str, Any] | None:
@@ -125,7 +137,7 @@ def _is_tracked(loader: Any) -> bool:
 
 def _enter_stream(loader: DataLoader[Any], step: int, position: dict[str, Any] | None) -> Iterator[Any]:
     place = _place(loader, step, position)
-    if place is not None and any(mark.batches > mark.state_batches for mark in place.marks):
+    if place is not None and any(mark.state is None and mark.batches for mark in place.marks):
         _say_past(step)
     if isinstance(loader, StreamLoader):
         if place is None:

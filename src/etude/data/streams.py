@@ -238,6 +238,10 @@ class StreamLoader(DataLoader[Any]):
         """Chooses the epoch that comes."""
         self._coming_epoch = epoch
 
+    def release(self) -> None:
+        """Ends loading processes that live on."""
+        self._lasting = None
+
     def __iter__(self) -> Any:
         return self.enter(None)
 

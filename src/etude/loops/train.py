@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from etude.core.rng import random_state, restore_random_state
-from etude.data.epoch import set_epoch, start_at
+from etude.data.epoch import release, set_epoch, start_at
 from etude.data.loader import any_batch
 from etude.guards.oom import empty_device_cache
 from etude.guards.preempt import STOP, EvaluationLeft, leave, reason
@@ -21,6 +21,14 @@ logger = logging.getLogger(__name__)
 
 def train(run: Run) -> None:
     """Runs epochs until the plan is fulfilled or a callback stops it."""
+    try:
+        epochs(run)
+    finally:
+        release(run.loader)
+
+
+def epochs(run: Run) -> None:
+    """The epochs, and what is due before the first one."""
     run.fire("on_train_begin")
     attend(run)
     if run.settings.evaluate_first and run.resume is None:
@@ -34,8 +42,8 @@ def train(run: Run) -> None:
     if run.progress.stop_training:
         logger.info("A callback had stopped this run at step %d.", run.hooks.state.global_step)
         return
-    epochs = itertools.count() if run.plan.num_epochs is None else range(run.plan.num_epochs)
-    for _ in itertools.islice(epochs, run.progress.epoch, None):
+    numbers = itertools.count() if run.plan.num_epochs is None else range(run.plan.num_epochs)
+    for _ in itertools.islice(numbers, run.progress.epoch, None):
         epoch(run)
         if run.hooks.control.should_training_stop or run.hooks.state.global_step >= run.plan.max_steps:
             break
@@ -48,20 +56,10 @@ def epoch(run: Run) -> None:
     hooks.control.should_epoch_stop |= run.progress.stop_epoch
     run.parameters = list(run.model.parameters())  # a callback may have added or replaced some
     run.batches = open_epoch(run)
-    make_up(run)
-    steps = 0
-    while hooks.state.global_step < run.plan.max_steps and not _stopped(run):
-        window, num_items, spare = next_window(run, run.batches)
-        if not window:
-            break
-        update(run, window, num_items, spare)
-        steps += 1
-        run.interruptions.step()
-        due(run)
-        run.writer.check()
-        attend(run)
-        if run.settings.empty_cache_steps and hooks.state.global_step % run.settings.empty_cache_steps == 0:
-            empty_device_cache()
+    try:
+        steps = updates(run)
+    finally:
+        run.batches = iter(())  # ends its loading processes
     if steps == 0 and run.progress.micro_steps == 0 and not _stopped(run):
         logger.warning(
             "The data loader had no batch in epoch %d: training stops at step %d of %d.",
@@ -74,6 +72,26 @@ def epoch(run: Run) -> None:
     run.progress.stop_epoch = False
     due(run)
     attend(run)
+
+
+def updates(run: Run) -> int:
+    """The updates of an epoch, and what is due between them; returns how many there were."""
+    hooks, settings = run.hooks, run.settings
+    make_up(run)
+    steps = 0
+    while hooks.state.global_step < run.plan.max_steps and not _stopped(run):
+        window, num_items, spare = next_window(run, run.batches)
+        if not window:
+            break
+        update(run, window, num_items, spare)
+        steps += 1
+        run.interruptions.step()
+        due(run)
+        run.writer.check()
+        attend(run)
+        if settings.empty_cache_steps and hooks.state.global_step % settings.empty_cache_steps == 0:
+            empty_device_cache()
+    return steps
 
 
 def open_epoch(run: Run) -> Iterator[Any]:
