@@ -171,6 +171,24 @@ def test_evaluation_whose_first_row_is_filed_is_finished(tmp_path: Path) -> None
     helpers.assert_identical(helpers.weights_of(again.model), helpers.weights_of(whole.model))
 
 
+@pytest.mark.parametrize("phase", ["on_prediction_step", "on_epoch_end"])
+def test_stop_after_the_last_step_leaves_no_trace(phase: str, tmp_path: Path) -> None:
+    """The end of the epoch is evaluated and saved when there is no step left to do."""
+    scenario = SCENARIOS["stream"].having(eval_strategy="epoch", save_strategy="epoch")
+    whole = finish(scenario, tmp_path / "whole")
+    stopped(scenario, tmp_path / "run", phase, 15)
+    assert_same_run(finish(scenario, tmp_path / "run", resume=True), whole)
+
+
+def test_stop_where_a_callback_had_stopped_the_run_leaves_no_trace(tmp_path: Path) -> None:
+    """In the middle of an epoch, whose end is still to be logged."""
+    scenario = SCENARIOS["early-stopping"].having(logging_strategy="epoch")
+    whole = finish(scenario, tmp_path / "whole")
+    assert whole.output.global_step % 5
+    stopped(scenario, tmp_path / "run", "on_save", whole.output.global_step)
+    assert_same_run(finish(scenario, tmp_path / "run", resume=True), whole)
+
+
 def test_interrupt_saves_and_is_raised(
     tmp_path: Path, whole: Callable[[str], Result], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,7 +41,9 @@ def epochs(run: Run) -> None:
         make_up(run)
     if run.progress.stop_training:
         logger.info("A callback had stopped this run at step %d.", run.hooks.state.global_step)
-        return
+    is_over = run.progress.stop_training or run.hooks.state.global_step >= run.plan.max_steps
+    if is_over and run.progress.micro_steps == 0:
+        return  # otherwise the end of its epoch is still to come
     numbers = itertools.count() if run.plan.num_epochs is None else range(run.plan.num_epochs)
     for _ in itertools.islice(numbers, run.progress.epoch, None):
         epoch(run)
@@ -54,6 +56,7 @@ def epoch(run: Run) -> None:
     hooks = run.hooks
     run.fire("on_epoch_begin")
     hooks.control.should_epoch_stop |= run.progress.stop_epoch
+    hooks.control.should_training_stop |= run.progress.stop_training
     run.parameters = list(run.model.parameters())  # a callback may have added or replaced some
     run.batches = open_epoch(run)
     try:
