@@ -318,7 +318,7 @@ def test_what_was_never_uploaded_is_said(url: str, tmp_path: Path, caplog: pytes
 
 def run(url: str, resume: Any = None, extra: Any = (), **options: Any) -> tuple[Any, Result]:
     with helpers.library("etude") as lib:
-        trainer = build(SCENARIO.having(**options), url, lib, extra)  # type: ignore[arg-type]
+        trainer = build(SCENARIO.having(**options), url, lib, extra)
         output = trainer.train(resume_from_checkpoint=resume)
     rows = helpers.without_timing(trainer.state.log_history)
     weights = helpers.weights_of(trainer.model)

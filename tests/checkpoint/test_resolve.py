@@ -168,6 +168,17 @@ def state_of(best: str | Path) -> TrainerState:
     return TrainerState(best_metric=0.5, best_global_step=3, best_model_checkpoint=str(best))
 
 
+def test_the_best_of_a_folder_that_was_moved_is_found(tmp_path: Path) -> None:
+    """Beside the checkpoint that the run goes on from, also if the former folder is still there."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        best = checkpoint(tmp_path / name, 3)
+    for gone in (False, True):
+        state = state_of(tmp_path / ("gone" if gone else "old") / "checkpoint-3")
+        Resolver(STRATEGY, looks=True).forget_broken_best(state, str(tmp_path / "new" / "checkpoint-4"))
+        assert state.best_model_checkpoint == best
+
+
 @pytest.mark.parametrize("how", ["gone", "broken", "empty"])
 def test_a_best_checkpoint_that_is_lost_is_forgotten_and_said(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

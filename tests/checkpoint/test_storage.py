@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -98,6 +101,45 @@ def test_what_is_removed_is_gone(url: str, tmp_path: Path) -> None:
     assert not any(name.startswith("checkpoint-10/") for name in storage.names())
     assert not (tmp_path / "run" / "checkpoint-10").exists()
     storage.remove(10)
+
+
+def test_what_was_left_half_done_is_removed(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a kill at any change of an upload and of a removal; what somebody else has put there stays."""
+
+    class Killed(BaseException):
+        pass
+
+    storage = Storage(url)
+    foreign = {"checkpoint-5/model": 5, "other/etude_state.json": 5}
+    for name in foreign:
+        storage.put(folder_with(tmp_path / "foreign", model="other") / "model", name)
+    folder = folder_with(tmp_path / "a", **{"etude_state.json": "{}", "training_args.json": "{}"})
+    whole = {f"checkpoint-10/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.*")}
+    found = set()
+    for last in range(20):
+        left = [last]
+
+        def kill(operation: str, path: str, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            intercept(patch, kill)
+            with suppress(Killed):
+                storage.upload(folder, 10)
+                storage.remove(10)
+        complete = 10 in storage.steps()
+        storage.remove_leftovers()
+        names = storage.names()
+        assert foreign.items() <= names.items()
+        assert (whole <= names.keys()) == complete
+        assert complete or names == foreign
+        found.add(complete)
+        storage.remove(10)
+    assert found == {True, False}
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -208,6 +250,18 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         MissingPackageError, match="The folder s3://b/run needs the package 's3fs': pip install s3fs"
     ):
         Storage("s3://b/run")
+
+
+def test_storages_draw_from_a_generator_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever they draw, and whenever, a run's data is the same."""
+    library = ModuleType("botocore.of_a_test")
+    library.random = random  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, library.__name__, library)
+    Storage("memory://x")
+    before = random.getstate()
+    assert 0 <= library.random.random() < 1
+    assert library.random.Random(3).random() == random.Random(3).random()
+    assert random.getstate() == before
 
 
 def test_nothing_is_imported_without_a_url() -> None:

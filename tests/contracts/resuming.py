@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
+from etude.checkpoint.storage import local_folder
 from tests import helpers
 
 Row = dict[str, Any]
@@ -131,7 +132,13 @@ SCENARIOS: dict[str, Scenario] = {
         train_sampling_strategy="batch_rebalance"
     ),
     "batch-rebalance-with-workers": replace(BASE, rows=lambda: rows_with_lengths(42)).having(
-        train_sampling_strategy="batch_rebalance", dataloader_num_workers=2, dataloader_persistent_workers=True
+        train_sampling_strategy="batch_rebalance",
+        dataloader_num_workers=2,
+        dataloader_persistent_workers=True,
+    ),
+    "token-budget": replace(BASE, rows=lambda: rows_with_lengths(42)).having(max_tokens_per_batch=60),
+    "token-budget-with-workers": replace(BASE, rows=lambda: rows_with_lengths(42)).having(
+        max_tokens_per_batch=60, dataloader_num_workers=2
     ),
     "other-data-seed": BASE.having(data_seed=99),
     "plain-language-model": replace(
@@ -187,7 +194,11 @@ def make_breaker(lib: ModuleType, event: str, step: int) -> Any:
 
 
 def build(
-    scenario: Scenario, folder: Path, lib: ModuleType, extra: Sequence[Any] = (), trainer_class: Any = None
+    scenario: Scenario,
+    folder: Path | str,
+    lib: ModuleType,
+    extra: Sequence[Any] = (),
+    trainer_class: Any = None,
 ) -> Any:
     """A trainer as a script builds it: all of it anew."""
     torch.manual_seed(21)
@@ -208,13 +219,14 @@ def _evaluation_rows(scenario: Scenario) -> Dataset:
     return Augmented(helpers.feature_rows(10, seed=9).rows)  # evaluation draws random numbers too
 
 
-def finish(scenario: Scenario, folder: Path, resume: bool | str | None = None) -> Result:
-    """Run to the end."""
+def finish(scenario: Scenario, folder: Path | str, resume: bool | str | None = None) -> Result:
+    """Run to the end, in a folder or at a URL."""
     with helpers.library("etude") as lib:
         trainer = build(scenario, folder, lib)
         output = trainer.train(resume_from_checkpoint=resume)
     rows = helpers.without_timing(trainer.state.log_history)
-    return Result(helpers.weights_of(trainer.model), rows, read_log_file(folder), output)
+    file_rows = read_log_file(Path(local_folder(str(folder))))
+    return Result(helpers.weights_of(trainer.model), rows, file_rows, output)
 
 
 def break_off(scenario: Scenario, folder: Path, event: str, step: int, resume: bool | None = None) -> None:

@@ -140,6 +140,7 @@ class Mirror:
                 for leftover in self.local.glob(f"{prefix}*"):
                     shutil.rmtree(leftover, ignore_errors=True)
             storage.probe()
+            storage.remove_leftovers()
             return {found for found in storage.steps() if found <= step} if step else set()
 
         self._own = from_main(self._strategy, prepare)

@@ -1,20 +1,26 @@
 """An output folder on another storage (`s3://bucket/run`): what is done there, through fsspec.
 
-A checkpoint is there when its manifest is: it is the last file that is uploaded, and the first that is removed.
+A checkpoint is there when its manifest is: it is the last file that is uploaded, and the first that is removed. A file
+that only etude writes is the first and the last, so that what was left half done can be told from somebody else's.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import random
 import re
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any, TypeVar
 
-from etude.checkpoint.files import FOLDER_PREFIX, MANIFEST, step_of
+from etude.checkpoint.files import ETUDE_STATE, FOLDER_PREFIX, MANIFEST, TRAINING_ARGS_JSON, step_of
 from etude.core.trees import files_below
 from etude.errors import CheckpointError, ConfigurationError
 from etude.optional import require
@@ -35,8 +41,13 @@ _PACKAGES = {
     "abfs": "adlfs",
     "abfss": "adlfs",
 }
+_DRAWING = {
+    *("fsspec", "s3fs", "aiobotocore", "botocore", "aiohttp", "urllib3", "requests"),
+    *("gcsfs", "google", "adlfs", "azure"),
+}
 _NOT_TRIED_AGAIN = (PermissionError, FileNotFoundError, NotImplementedError, TypeError)
 _PROBE = ".etude-probe"
+_OURS = (ETUDE_STATE, TRAINING_ARGS_JSON)
 
 
 def is_url(folder: Any) -> bool:
@@ -94,9 +105,26 @@ class Storage:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there as a whole, in order."""
-        places = [PurePosixPath(name) for name in self.names()]
-        steps = [step_of(place.parts[0]) for place in places if place.parts[1:] == (MANIFEST,)]
-        return sorted(step for step in steps if step is not None)
+        return sorted(step for step, names in self._checkpoints().items() if MANIFEST in names)
+
+    def _checkpoints(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for name in self.names():
+            folder, _, inner = name.partition("/")
+            step = step_of(folder)
+            if step is not None:
+                found.setdefault(step, []).append(inner)
+        return found
+
+    def remove_leftovers(self) -> None:
+        """Removes what uploads and removals that were killed have left behind.
+
+        Raises:
+            CheckpointError: it cannot be removed.
+        """
+        for step, names in self._checkpoints().items():
+            if MANIFEST not in names and any(name in _OURS for name in names):
+                self.remove(step)
 
     def upload(self, folder: Path, step: int) -> None:
         """Makes `folder` the checkpoint of that step.
@@ -105,17 +133,16 @@ class Storage:
             CheckpointError: it cannot be written; there is no checkpoint of that step then.
         """
         inside = checkpoint_name(step)
-        own = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
-        former = self.names(inside)
-        self._remove_files(inside, sorted(former, key=lambda name: name != MANIFEST), own.keys() - {MANIFEST})
-        for name, path in own.items():
-            if name != MANIFEST:
-                self.put(path, f"{inside}/{name}")
+        sent = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
+        manifest = sent.pop(MANIFEST)
+        self._remove_files(inside, [name for name in self.names(inside) if name not in sent])
+        for name in sorted(sent, key=_from_first_to_last):
+            self.put(sent[name], f"{inside}/{name}")
         arrived = self.names(inside)
-        for name, path in own.items():
-            if name != MANIFEST and arrived.get(name) != path.stat().st_size:
+        for name, path in sent.items():
+            if arrived.get(name) != path.stat().st_size:
                 raise CheckpointError(f"{self.url}/{inside}/{name} has not arrived as it was sent.")
-        self.put(folder / MANIFEST, f"{inside}/{MANIFEST}")
+        self.put(manifest, f"{inside}/{MANIFEST}")
 
     def put(self, path: Path, name: str) -> None:
         """Writes a file, in place of an older one.
@@ -149,7 +176,7 @@ class Storage:
             CheckpointError: it cannot be removed.
         """
         inside = checkpoint_name(step)
-        self._remove_files(inside, sorted(self.names(inside), key=lambda name: name != MANIFEST))
+        self._remove_files(inside, list(self.names(inside)))
         with suppress(OSError):  # where there are folders, an empty one is left
             self._files.rm(self._path(inside), recursive=True)
 
@@ -163,12 +190,12 @@ class Storage:
             lambda: self._files.pipe_file(self._path(_PROBE), b"etude"), "written to", DELAYS[:2]
         )
         self._remove_files("", [_PROBE])
+        _draw_apart()
 
-    def _remove_files(self, inside: str, names: list[str], but: Any = frozenset()) -> None:
-        for name in names:
-            if name not in but:
-                path = self._path(f"{inside}/{name}" if inside else name)
-                self._persistently(lambda path=path: self._removed(path), "written to")  # type: ignore[misc]
+    def _remove_files(self, inside: str, names: list[str]) -> None:
+        for name in sorted(names, key=_from_first_to_last, reverse=True):
+            path = self._path(f"{inside}/{name}" if inside else name)
+            self._persistently(lambda path=path: self._removed(path), "written to")  # type: ignore[misc]
 
     def _removed(self, path: str) -> None:
         with suppress(FileNotFoundError):
@@ -193,6 +220,11 @@ class Storage:
         raise AssertionError("the last attempt returns or raises")
 
 
+def _from_first_to_last(name: str) -> int:
+    """Order in which a checkpoint's files are uploaded; they are removed the other way round."""
+    return 2 if name == MANIFEST else 0 if name in _OURS else 1
+
+
 def checkpoint_name(step: int) -> str:
     """Name of the folder of that step's checkpoint."""
     return f"{FOLDER_PREFIX}-{step}"
@@ -211,4 +243,27 @@ def _file_system(url: str) -> tuple[Any, str]:
         file_system, root = fsspec.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise ConfigurationError(f"{url} cannot be an output folder: {error}.") from error
+    _draw_apart()
     return file_system, str(root).rstrip("/")
+
+
+def _draw_apart() -> None:
+    """Gives the packages of storages a generator of random numbers of their own.
+
+    They draw pauses and the order of connections from Python's, from any thread and at any time. What a run draws for
+    its data must not depend on that.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _DRAWING and getattr(module, "random", None) is random:
+            module.random = _another_random()  # type: ignore[attr-defined]
+
+
+@cache
+def _another_random() -> ModuleType:
+    """A second instance of Python's module `random`."""
+    spec = importlib.util.find_spec("random")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
