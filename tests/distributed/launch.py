@@ -12,7 +12,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run_ranks(workload: Callable[[Path], None], output_dir: Path, world: int, timeout: float = 150) -> None:
+def run_ranks(
+    workload: Callable[[Path], None], output_dir: Path, world: int, timeout: float = 150, dies: bool = False
+) -> None:
     """Call ``workload(output_dir)`` on ``world`` processes that ``torchrun`` starts.
 
     Args:
@@ -20,6 +22,7 @@ def run_ranks(workload: Callable[[Path], None], output_dir: Path, world: int, ti
         output_dir: the folder where the processes leave what the test reads.
         world: the number of processes.
         timeout: seconds after which all of them are killed; a hang is then a failure, not a stuck suite.
+        dies: a process is meant to be killed, and the others with it.
 
     Raises:
         AssertionError: a process failed or the time ran out; the message ends with what they printed.
@@ -44,7 +47,9 @@ def run_ranks(workload: Callable[[Path], None], output_dir: Path, world: int, ti
         raise AssertionError(
             f"{workload.__name__} on {world} ranks hung\n{_told_by_ranks(printed)}"
         ) from None
-    assert process.returncode == 0, f"{workload.__name__} on {world} ranks failed\n{_told_by_ranks(printed)}"
+    assert (process.returncode != 0) is dies, (
+        f"{workload.__name__} on {world} ranks {'lived' if dies else 'failed'}\n{_told_by_ranks(printed)}"
+    )
 
 
 def _told_by_ranks(printed: str) -> str:
