@@ -269,7 +269,7 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
         "train", run.start_time, run.plan.num_samples * done / max(state.max_steps, 1), done
     )
     trainer.store_flos()
-    metrics |= {"total_flos": state.total_flos, "train_loss": train_loss}
+    metrics |= {"total_flos": float(state.total_flos), "train_loss": train_loss}
     trainer.is_in_train = False
     trainer._memory_tracker.stop_and_update_metrics(metrics, "train")
     trainer.log(metrics)

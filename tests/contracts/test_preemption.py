@@ -285,6 +285,20 @@ def test_checkpoints_by_the_clock_do_not_change_the_run(
     )
 
 
+def test_operations_add_up_however_often_they_are_filed(tmp_path: Path) -> None:
+    """Even where there are more of them than a float tells apart."""
+
+    def operations(folder: Path, save_steps: Any) -> float:
+        with helpers.library("etude") as lib:
+            methods = {"floating_point_ops": lambda self, inputs: 2**53 + 1}
+            scenario = BASE.having(save_steps=save_steps, logging_steps=100, eval_strategy="no")
+            trainer = build(scenario, folder, lib, trainer_class=type("Counting", (lib.Trainer,), methods))
+            return float(trainer.train().metrics["total_flos"])
+
+    whole = float(30 * (2**53 + 1))
+    assert operations(tmp_path / "one", "0.001s") == operations(tmp_path / "other", 100) == whole
+
+
 def test_the_end_of_a_run_is_saved_although_the_clock_does_not_ask(tmp_path: Path) -> None:
     finish(BASE.having(save_steps="1d"), tmp_path)
     assert visible_checkpoints(tmp_path) == ["checkpoint-15"]

@@ -31,7 +31,7 @@ class Progress:
         self.stop_epoch = False
         self.stop_training = False
         self.owed: list[str] = []
-        self.flops = 0.0
+        self.flops: float = 0  # whole numbers add up exactly, however often they are filed in between
         self.tokens: int | torch.Tensor = 0
         self.grad_norm: torch.Tensor | None = None
         self.learning_rate: float | None = None
@@ -46,7 +46,7 @@ class Progress:
     def take_counts(self) -> tuple[float, int]:
         """Operations and tokens since the last call; waits for the device if tokens were counted there."""
         counts = self.flops, int(self.tokens)
-        self.flops, self.tokens = 0.0, 0
+        self.flops, self.tokens = 0, 0
         return counts
 
     def add_loss(self, loss: torch.Tensor) -> None:
