@@ -14,6 +14,9 @@ import torch
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
 from etude.core.rng import seed_for
+from etude.data.order import permuted
+
+BLOCK = 2**16  # positions of an order that are computed at a time
 
 
 class EpochOrder:
@@ -29,8 +32,13 @@ class EpochOrder:
         """Indices of the whole epoch, shape [samples]."""
         raise NotImplementedError
 
+    def blocks(self, start: int, size: int) -> Iterator[torch.Tensor]:
+        """The indices of the epoch from position `start` on, `size` at a time."""
+        return iter(torch.split(self.order()[start:], size))
+
     def __iter__(self) -> Iterator[int]:
-        return iter(self.order().tolist())
+        for block in self.blocks(0, BLOCK):
+            yield from block.tolist()
 
 
 class EpochSampler(EpochOrder, RandomSampler):
@@ -39,12 +47,23 @@ class EpochSampler(EpochOrder, RandomSampler):
     Args:
         data_source: the data set; only its length is used.
         seed: the order of epoch e is the permutation drawn from a generator seeded with `seed + e`, which is the rule
-            of the reference.
+            of the reference; that of a data set of more than `LARGEST_DRAWN` samples is computed where it is read.
     """
+
+    LARGEST_DRAWN = 2**26  # samples whose permutation takes half a gigabyte
 
     def __init__(self, data_source: Sized, seed: int) -> None:
         super().__init__(data_source)
         self.seed = seed
+
+    def blocks(self, start: int, size: int) -> Iterator[torch.Tensor]:
+        """The indices of the epoch from position `start` on, `size` at a time."""
+        samples = len(self.data_source)
+        if samples <= self.LARGEST_DRAWN:
+            yield from super().blocks(start, size)
+            return
+        for begin in range(start, samples, size):
+            yield torch.from_numpy(permuted(samples, self.seed, self.epoch, begin, begin + size))
 
     def order(self) -> torch.Tensor:
         """Indices of the whole epoch, shape [samples]."""
@@ -202,22 +221,25 @@ class EvaluationBatches(StepBatches):
 
 def chunks_from(sampler: Sampler[int], start: int, size: int) -> Iterator[list[int]]:
     """The indices that `sampler` gives, from position `start` on, in lists of `size`."""
-    order = _whole_order(sampler)
-    if order is not None:
-        return _chunks(order[start:], size)
+    blocks = _blocks(sampler, start, 64 * size)
+    if blocks is not None:
+        return _chunks(blocks, size)
     walk = islice(iter(sampler), start, None)  # a user's own sampler can only be walked
     return iter(lambda: list(islice(walk, size)), [])
 
 
-def _whole_order(sampler: Sampler[int]) -> torch.Tensor | None:
+def _blocks(sampler: Sampler[int], start: int, size: int) -> Iterator[torch.Tensor] | None:
     if isinstance(sampler, EpochOrder):
-        return sampler.order()
-    return torch.arange(len(sampler)) if type(sampler) is SequentialSampler else None
+        return sampler.blocks(start, size)
+    if type(sampler) is not SequentialSampler:
+        return None
+    samples = len(sampler)
+    return (torch.arange(i, min(i + size, samples)) for i in range(start, samples, size))
 
 
-def _chunks(order: torch.Tensor, size: int) -> Iterator[list[int]]:
-    """`order` in lists of `size`; turned into Python numbers many lists at a time, which is quicker."""
-    for block in torch.split(order, 64 * size):
+def _chunks(blocks: Iterator[torch.Tensor], size: int) -> Iterator[list[int]]:
+    """The indices in lists of `size`; turned into Python numbers many lists at a time, which is quicker."""
+    for block in blocks:
         numbers = block.tolist()
         for start in range(0, len(numbers), size):
             yield numbers[start : start + size]
