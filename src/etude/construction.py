@@ -163,3 +163,13 @@ def call_model_init(model_init: Callable[..., Any], trial: Any) -> nn.Module:
     if model is None:
         raise SetupError("`model_init` should not return None: return the model.")
     return model  # type: ignore[no-any-return]
+
+
+def budget_is_kept(args: Any, is_kept: bool) -> None:
+    """A loader or a sampler of the user's own decides itself which samples are computed together."""
+    if args.max_tokens_per_batch is not None and not is_kept:
+        raise ConfigurationError(
+            "`max_tokens_per_batch` has no effect on a training loader or sampler of your own, which decides itself "
+            "which samples are computed together: leave it out, or do not override `get_train_dataloader` and "
+            "`_get_train_sampler`."
+        )

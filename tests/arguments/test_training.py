@@ -34,6 +34,10 @@ OWN_NAMES = {
     "on_save_error",
     "save_on_signal",
     "max_time",
+    "max_tokens_per_batch",
+    "global_train_batch_size",
+    "packing",
+    "packing_length",
     *KEPT,
 }
 OWN_DEFAULTS = {"restore_callback_states_from_checkpoint"}

@@ -48,6 +48,11 @@ class Subject:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     half_exact: bool = False
 
+    @property
+    def has_lengths(self) -> bool:
+        """Whether samples are sequences of tokens of different lengths."""
+        return "input_ids" in self.rows(1)[0] and self.collator is not default_collate
+
     def tolerance(self, dtype: torch.dtype) -> float:
         """How far a gradient may be from the true one, relative to its norm."""
         return 1e-6 if dtype == torch.float32 or self.half_exact else 1e-12

@@ -32,6 +32,20 @@ def test_cuts_on_one_process_give_the_true_gradient(name: str, dtype: torch.dtyp
         assert taken.logged == [pytest.approx(loss, rel=1e-6)], cut
 
 
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("name", [name for name, subject in SUBJECTS.items() if subject.has_lengths])
+def test_a_token_budget_gives_the_true_gradient(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """However samples are grouped by length, the loss and the gradient are those of the whole batch."""
+    subject = SUBJECTS[name]
+    rows = subject.rows(GLOBAL_BATCH)
+    loss, gradients = truth(subject, dtype, rows)
+    for budget, cut in ((12, (16, 1)), (17, (4, 4)), (60, (8, 2))):
+        taken = take_steps(subject, dtype, cut, tmp_path, rows, max_tokens_per_batch=budget)
+        assert len(taken.gradients) == 1
+        assert helpers.relative_difference(taken.gradients[0], gradients) <= subject.tolerance(dtype), budget
+        assert taken.logged == [pytest.approx(loss, rel=1e-6)], budget
+
+
 @pytest.mark.parametrize("size", rank_workloads.RAGGED_SIZES)
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_last_batch_of_an_epoch_is_cut_like_any_other(name: str, size: int, tmp_path: Path) -> None:

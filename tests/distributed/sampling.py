@@ -7,11 +7,17 @@ from typing import Any
 
 import torch
 
+from etude.data.budget import flattened
 from tests import helpers
 from tests.contracts.resuming import rows_with_lengths
 from tests.distributed import workloads
 
-STRATEGIES = ("group_by_length", "batch_rebalance")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "group_by_length": {"train_sampling_strategy": "group_by_length"},
+    "batch_rebalance": {"train_sampling_strategy": "batch_rebalance"},
+    "token_budget": {"max_tokens_per_batch": 24},
+}
+STRATEGIES = tuple(OPTIONS)
 SIZE = 44  # five updates an epoch, and one of four samples
 
 
@@ -22,12 +28,12 @@ def sequences(folder: Path, strategy: str, world: int, windows: int) -> dict[str
     """
     rows = workloads.ReadRows(helpers.sequence_rows(SIZE, seed=6).rows)
     trainer = workloads.build(
-        folder, rows, helpers.gpt2_model, collator=helpers.pad_texts, train_sampling_strategy=strategy,
-        optim="sgd", learning_rate=0.3, **workloads.cut(world, windows),
+        folder, rows, helpers.gpt2_model, collator=helpers.pad_texts, optim="sgd", learning_rate=0.3,
+        **OPTIONS[strategy], **workloads.cut(world, windows),
     )  # fmt: skip
     loader = trainer.get_train_dataloader()
     rows.read.clear()
-    sizes = [len(batch["input_ids"]) for batch in loader]
+    sizes = [len(batch["input_ids"]) for batch in flattened(loader) if batch is not None]
     read = list(rows.read)
     trainer.train()
     return {"weights": helpers.weights_of(trainer.model), "sizes": sizes, "read": read}
@@ -35,9 +41,13 @@ def sequences(folder: Path, strategy: str, world: int, windows: int) -> dict[str
 
 def noisy(folder: Path, strategy: str, resume: bool | None = None, callbacks: Any = ()) -> dict[str, Any]:
     """A run whose data and model draw random numbers."""
+    options = {
+        name: 3 * value if name == "max_tokens_per_batch" else value
+        for name, value in OPTIONS[strategy].items()
+    }
     trainer = workloads.build(
         folder, rows_with_lengths(SIZE), workloads.with_dropout, callbacks,
-        **{**workloads.TRAINING, **workloads.cut(2, 2)}, train_sampling_strategy=strategy,
+        **{**workloads.TRAINING, **workloads.cut(2, 2), **options},
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=resume)
     return {

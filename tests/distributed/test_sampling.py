@@ -34,7 +34,7 @@ def test_training_equals_that_of_one_process(
     helpers.assert_identical(both[1]["weights"], both[0]["weights"])
     assert helpers.relative_difference(both[0]["weights"], alone["weights"]) <= 1e-6
     assert sorted(both[0]["read"] + both[1]["read"]) == sorted(alone["read"]) == list(range(sampling.SIZE))
-    assert (len(set(both[0]["sizes"][:-1])) > 1) is (strategy == "batch_rebalance")
+    assert (len(set(both[0]["sizes"][:-1])) > 1) is (strategy != "group_by_length")
 
 
 @pytest.mark.parametrize("strategy", sampling.STRATEGIES)

@@ -213,6 +213,16 @@ class DataFields:
         None, "Keys of a batch that hold labels; inferred from forward if unset."
     )
     train_sampling_strategy: str = arg("random", "Order of training samples: random, sequential, ...")
+    max_tokens_per_batch: int | None = arg(
+        None,
+        "Cut each global batch into micro-batches of samples of similar length, with at most so many padded tokens. The "
+        "samples of an update, and its result, stay the same.",
+    )
+    global_train_batch_size: int | None = arg(
+        None, "Samples of one update, of all processes; sets gradient_accumulation_steps."
+    )
+    packing: bool = arg(False, "Several samples in one row, kept apart from each other; nothing is padded.")
+    packing_length: int | None = arg(None, "Tokens of such a row; those of the longest sample if unset.")
     length_column_name: str = arg("length", "Column with the samples' lengths.")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from etude.core import nested, signature
+from etude.data.budget import flattened
 from etude.data.items import label_items
 from etude.errors import DataError, ModelOutputError
 from etude.facade.base import TrainerAttributes
@@ -29,8 +30,8 @@ class StepMethods(TrainerAttributes):
 
         The number is None where the model is not given it, or where the labels cannot be counted.
         """
-        batches = list(itertools.islice(epoch_iterator, num_batches))
-        return batches, self._get_num_items_in_batch(batches, device)
+        batches = flattened(itertools.islice(epoch_iterator, num_batches))
+        return batches, self._get_num_items_in_batch([b for b in batches if b is not None], device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | None:
         """How many label items the micro-batches of an update have, those of other processes included."""

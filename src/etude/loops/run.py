@@ -113,7 +113,12 @@ class Overrides:
 
 @dataclass
 class Run:
-    """Everything that one call of `train` works with."""
+    """Everything that one call of `train` works with.
+
+    Attributes:
+        budgeted: whether an item of the loader holds several micro-batches (`max_tokens_per_batch`).
+        taken: items of the loader in the update in progress.
+    """
 
     hooks: Hooks
     settings: LoopSettings
@@ -135,6 +140,8 @@ class Run:
     start_time: float = 0.0
     first_step: int = 0
     first_tokens: int = 0
+    budgeted: bool = False
+    taken: int = 0
     saved_step: int | None = None
 
     batches: Iterator[Any] = field(default_factory=lambda: iter(()))

@@ -38,9 +38,9 @@ def update(run: Run, batches: list[Any], num_items: Any, spare: int) -> None:
         if run.counts_tokens and index <= len(batches) - spare:
             hooks._track_num_input_tokens(inputs)
         run.accumulation.advance()
-        run.progress.micro_steps += 1
         if not last:
             run.fire("on_substep_end")
+    run.progress.micro_steps += run.taken
     loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     run.precision.unscale(run.optimizer)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from etude.core.rng import random_state, restore_random_state
-from etude.data.epoch import release, set_epoch, start_at
+from etude.data.epoch import release, set_epoch, start_at, warn_of_shared_draws
 from etude.data.loader import any_batch
 from etude.guards.oom import empty_device_cache
 from etude.guards.preempt import STOP, EvaluationLeft, leave, reason
@@ -118,6 +118,7 @@ def open_epoch(run: Run) -> Iterator[Any]:
         batches = start_at(run.loader, 0)
         run.progress.micro_steps = 0
     if resume.at_checkpoint is not None:
+        warn_of_shared_draws(batches, resume.at_checkpoint)
         run.hooks._load_rng_state(resume.checkpoint)
     return batches
 
@@ -134,12 +135,15 @@ def next_window(run: Run, batches: Iterator[Any]) -> tuple[list[Any], Any, int]:
     if size <= 0:
         return [], None, 0
     window, num_items = run.hooks.get_batch_samples(batches, size, run.strategy.device)
-    if run.strategy.world.size == 1:
-        return window, num_items, 0
-    if run.plan.micro_steps_per_epoch is None:
-        lengths = run.strategy.gather_objects(len(window))
-        size = max(lengths)
-    spare = size - len(window)
+    if run.budgeted:
+        run.taken, spare = size, window.count(None)
+        window = [batch for batch in window if batch is not None]
+    elif run.strategy.world.size == 1:
+        run.taken, spare = len(window), 0
+    else:
+        if run.plan.micro_steps_per_epoch is None:
+            size = max(run.strategy.gather_objects(len(window)))
+        run.taken, spare = size, size - len(window)
     if spare:
         last = window[-1] if window else any_batch(run.loader)
         window = [*window, *[last] * spare]

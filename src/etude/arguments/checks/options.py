@@ -62,3 +62,57 @@ def loader(args: Any) -> None:
     ):
         if getattr(args, name):
             raise ConfigurationError(f"`{name}` needs `dataloader_num_workers` of at least 1.")
+
+
+def global_batch(args: Any) -> None:
+    """The size of the global batch says how many micro-batches are accumulated."""
+    size = args.global_train_batch_size
+    if size is None:
+        return
+    at_once = args.per_device_train_batch_size * args.world_size
+    steps, rest = divmod(size, at_once)
+    if rest or steps == 0:
+        raise ConfigurationError(
+            f"`global_train_batch_size={size}` is no multiple of what all processes compute at once, {at_once} samples "
+            f"(`per_device_train_batch_size={args.per_device_train_batch_size}` on {args.world_size}): change one of "
+            "them."
+        )
+    if args.gradient_accumulation_steps not in (1, steps):
+        raise ConfigurationError(
+            f"`global_train_batch_size={size}` means gradient_accumulation_steps={steps}, but it is "
+            f"{args.gradient_accumulation_steps}: give only one of the two."
+        )
+    args.gradient_accumulation_steps = steps
+
+
+def token_budget(args: Any) -> None:
+    """Only one way to choose which samples are padded together."""
+    if args.max_tokens_per_batch is not None and str(args.train_sampling_strategy) not in (
+        "random",
+        "sequential",
+    ):
+        raise ConfigurationError(
+            f"`max_tokens_per_batch` groups by length itself: leave out "
+            f"`train_sampling_strategy='{args.train_sampling_strategy}'`."
+        )
+
+
+def packing(args: Any) -> None:
+    """Packing chooses itself which samples come together, and counts rows."""
+    if not args.packing:
+        if args.packing_length is not None:
+            raise ConfigurationError("`packing_length` needs `packing=True`.")
+        return
+    if str(args.train_sampling_strategy) not in ("random", "sequential"):
+        raise ConfigurationError(
+            f"`packing=True` goes by length itself: leave out `train_sampling_strategy='{args.train_sampling_strategy}'`."
+        )
+    if getattr(args, "max_tokens_per_batch", None) is not None:
+        raise ConfigurationError(
+            "`packing` and `max_tokens_per_batch` are two ways to save padding: give only one of them."
+        )
+    if args.include_num_input_tokens_seen == "non_padding":
+        raise ConfigurationError(
+            "`include_num_input_tokens_seen='non_padding'` cannot tell padding from tokens in packed rows, which have "
+            "hardly any: set it to 'all'."
+        )
