@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from etude.core.rng import random_state, restore_random_state
 from etude.core.world import World
 from etude.data import epoch as walking
 from etude.data import replay
@@ -301,6 +302,38 @@ def test_a_long_replay_says_how_long(
     next(entered(loader_of(Numbers(100)), 0, 20))
     assert "3 of 60 samples read past, about" in caplog.text
     assert caplog.text.count("read past") == 1  # the next line is due later
+
+
+class Drawn(Numbers):
+    """Numbers whose order hangs on Python's own generator."""
+
+    def __iter__(self) -> Iterator[int]:
+        numbers = list(super().__iter__())
+        while numbers:
+            yield numbers.pop(random.randrange(len(numbers)))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_draws_that_cannot_be_repeated_are_told(shared: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the collator draws from the generator that the order hangs on."""
+
+    def collate(samples: list[int]) -> list[int]:
+        torch.rand(())
+        return samples + [0] * (shared and random.randrange(1, 2))
+
+    random.seed(1)
+    whole = list(entered(loader_of(Drawn(), collate=collate), 0))
+    random.seed(1)
+    batches = entered(loader_of(Drawn(), collate=collate), 0)
+    for _ in range(4):
+        next(batches)
+    left = random_state()
+    random.seed(1)
+    rest = entered(loader_of(Drawn(), collate=collate), 0, 4)
+    walking.warn_of_shared_draws(rest, left)
+    restore_random_state(left)
+    assert (list(rest) == whole[4:]) is not shared
+    assert ("draws from Python's generator" in caplog.text) is shared
 
 
 def test_a_state_that_costs_much_is_told_seldom(monkeypatch: pytest.MonkeyPatch) -> None:

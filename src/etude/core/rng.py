@@ -98,6 +98,18 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(cuda)
 
 
+def moved(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The generators of Python, NumPy and PyTorch's CPU that are in another state, by their names."""
+    names = []
+    if tuple(before["python"][1]) != tuple(after["python"][1]):
+        names.append("Python's")
+    if before["numpy"][2] != after["numpy"][2] or not np.array_equal(before["numpy"][1], after["numpy"][1]):
+        names.append("NumPy's")
+    if not torch.equal(before["cpu"], after["cpu"]):
+        names.append("PyTorch's")
+    return names
+
+
 @contextmanager
 def following(*parts: Any) -> Iterator[None]:
     """While it lasts, the random state is also that of those parts which have one of their own."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from etude.core.rng import moved, random_state
 from etude.data.loader import is_iterable
 from etude.data.places import Place, after, beginning, group_of
 from etude.data.prepared import PreparedLoader
@@ -77,6 +78,26 @@ def position_of(batches: Any, step: int) -> dict[str, Any] | None:
         batches: what `start_at` has given.
     """
     return batches.position(step) if isinstance(batches, (StreamEpoch, StatefulEpoch)) else None
+
+
+def warn_of_shared_draws(batches: Any, expected: dict[str, Any]) -> None:
+    """Says where a stream that was read again may have drawn something else than it drew before.
+
+    Its draws can be repeated if nothing else has drawn from the same generators: they are then where they were.
+
+    Args:
+        batches: what `start_at` has given.
+        expected: random state of the run that is resumed.
+    """
+    drawn_from = batches.drawn_from if isinstance(batches, StreamEpoch) else []
+    shared = [name for name in moved(expected, random_state()) if name in drawn_from]
+    if shared:
+        logger.warning(
+            "Resuming: the stream draws from %s generator, and so does something else (dropout, the collator). If the "
+            "order of its samples hangs on those draws, it is another one now: give the stream a generator of its own, "
+            "or a `state_dict` and `load_state_dict`.",
+            " and ".join(shared),
+        )
 
 
 def suits_other_processes(loader: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from etude.core.rng import seed_batch, seed_for
+from etude.core.rng import moved, random_state, seed_batch, seed_for
 from etude.data.places import Mark, Place, beginning
 from etude.data.replay import Replay
 from etude.data.shards import RankShard
@@ -48,6 +48,9 @@ class TrackedStream(IterableDataset[Any]):
         size: samples of a batch.
         place: where to begin; None: at the beginning.
         seed: seed of what a loading process draws, and the rank that its collator draws for; None: it is not seeded.
+
+    Attributes:
+        drawn_from: generators of this process that the stream has drawn from while it was read past what is done.
     """
 
     def __init__(self, dataset: Any, size: int, place: Place | None, seed: tuple[int, int] | None) -> None:
@@ -64,6 +67,7 @@ class TrackedStream(IterableDataset[Any]):
         self._state_due = 0.0
         self._keeps_state = keeps_state(dataset)
         self._has_ended = False
+        self.drawn_from: list[str] = []
 
     @property
     def has_ended(self) -> bool:
@@ -95,10 +99,13 @@ class TrackedStream(IterableDataset[Any]):
     def _read_past(self, samples: Iterator[Any], mark: Mark) -> None:
         numbers = range(mark.state_batches, mark.batches)
         replay = Replay(len(numbers) * self._size, "samples", told=self._reader == 0)
+        before = random_state() if numbers else {}
         for number in numbers:
             self._draw_as(self._reader, number)
             if replay.read_past(samples, self._size) < self._size:
-                return
+                break
+        if numbers and self._seed is None:
+            self.drawn_from = moved(before, random_state())
 
     def _fillers(self) -> Iterator[Any]:
         """Loading processes begin in their order: those whose turn is over send a batch of nothing first."""
@@ -199,6 +206,11 @@ class StreamEpoch(Iterator[Any]):
         self._marks[batch.reader] = mark
         self._turn = (batch.reader + 1) % len(self._marks)
         return batch.batch
+
+    @property
+    def drawn_from(self) -> list[str]:
+        """Generators of this process that the stream has drawn from while it was read past what is done."""
+        return self._stream.drawn_from
 
     def position(self, step: int) -> dict[str, Any] | None:
         """Where the epoch can be entered again, as plain values.
