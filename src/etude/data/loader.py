@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSa
 from torch.utils.data.distributed import DistributedSampler
 
 from etude.core.world import World
+from etude.data.arrow import in_bulk
 from etude.data.divided import IterableDatasetShard
 from etude.data.samplers import EpochSampler, EvaluationBatches, GlobalBatchSampler, StepBatches
 from etude.data.shards import RankShard, SeededDataset
@@ -73,6 +74,7 @@ def train_loader(
         return StreamLoader(dataset, seed=seed, rank=world.rank, **shape, **options)
     if isinstance(sampler, BatchSampler):
         return DataLoader(dataset, batch_sampler=sampler, **options)
+    dataset, options["collate_fn"] = in_bulk(dataset, collate_fn)
     if isinstance(sampler, StepBatches):
         batches = sampler
     else:
@@ -108,6 +110,7 @@ def eval_loader(
         if world.size > 1:
             dataset = RankShard(dataset, batch_size, False, world.rank, world.size)
         return DataLoader(dataset, batch_size=batch_size, **options)
+    dataset, options["collate_fn"] = in_bulk(dataset, collate_fn)
     batches = EvaluationBatches(sampler, batch_size, world.rank, world.size)
     return _of_steps(dataset, batches, seed, options)
 
