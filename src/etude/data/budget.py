@@ -16,7 +16,7 @@ from etude.data.samplers import StepBatches, chunks_from
 from etude.errors import ConfigurationError
 
 # What starting a micro-batch costs, in tokens of a small model that could be computed in that time.
-LAUNCH_COSTS = {"cpu": 64.0, "cuda": 1024.0}
+LAUNCH_COSTS = {"cpu": 24.0, "cuda": 1024.0}
 LARGEST_EXACT = 192  # samples for which the best cut is looked for; the time grows with the square
 
 
@@ -88,7 +88,7 @@ class BudgetSampler(StepBatches):
             self.sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return self._num_items(len(self.lengths))
+        return self._num_items(len(self.sampler))  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
         for step, groups in enumerate(self.batches_from(self._start), start=self._start):
