@@ -32,11 +32,13 @@ class CheckpointStore:
         on_each_node: the folder is on a disk of each machine's own: the first process of each makes its checkpoints.
 
     Attributes:
+        on_each_node: likewise.
         writes: whether this process makes folders, renames and removes them.
     """
 
     def __init__(self, output_dir: str, strategy: Strategy, on_each_node: bool = False) -> None:
         self.output_dir = Path(output_dir)
+        self.on_each_node = on_each_node
         self.writes = strategy.world.is_local_main if on_each_node else strategy.world.is_main
         self._strategy = strategy
         self._own: set[int] = set()

@@ -12,18 +12,20 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from etude.checkpoint import files
 from etude.checkpoint.draft import Draft
 from etude.checkpoint.manifest import Manifest, describe_all, library_versions
 from etude.checkpoint.remote import Mirror
 from etude.checkpoint.snapshot import HostBuffers
 from etude.checkpoint.store import CheckpointStore
 from etude.errors import CheckpointError
-from etude.strategies.base import Strategy
+from etude.strategies.base import Channel, Strategy
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +204,9 @@ class CheckpointWriter:
             failure = self._attempt(draft.finish)
         channel = self._strategy.channel()
         failures = channel.gather_objects(None if failure is None else _text(failure))
-        if not any(failures) and self._store.writes:
+        if not any(failures) and self._store.on_each_node:
+            failure = self._share(channel, draft.folder)
+        if failure is None and not any(failures) and self._store.writes:
             failure = self._attempt(lambda: self._publish(step, draft.folder, facts))
         failures = channel.gather_objects(None if failure is None else _text(failure))
         if not any(failures):
@@ -211,6 +215,21 @@ class CheckpointWriter:
             shutil.rmtree(draft.folder, ignore_errors=True)  # it is in the way of nothing if it stays
         if failure is None and any(failures):
             failure = CheckpointError(next(text for text in failures if text))
+        return failure
+
+    def _share(self, channel: Channel, folder: Path) -> Exception | None:
+        """Completes the checkpoint on each machine's disk by what processes of other machines alone have written."""
+        world = self._strategy.world
+        own: dict[str, bytes] = {}
+        kinds = (files.random_state_file, files.data_state_file)
+        paths = [folder / name_of(world.rank, world.size) for name_of in kinds]
+        failure = self._attempt(
+            lambda: own.update({path.name: path.read_bytes() for path in paths if path.is_file()})
+        )
+        for of_one in channel.gather_objects(own):
+            for name, content in of_one.items():
+                if self._store.writes and not (folder / name).exists():
+                    failure = failure or self._attempt(partial((folder / name).write_bytes, content))
         return failure
 
     def _publish(self, step: int, folder: Path, facts: dict[str, Any]) -> None:
@@ -247,5 +266,7 @@ def _text(failure: Exception) -> str:
 def _is_of_the_disk(failure: Exception) -> bool:
     """Whether writing failed, in the words of Python, of safetensors, or of `torch.save`."""
     if isinstance(failure, RuntimeError):
-        return any(word in str(failure) for word in ("PytorchStreamWriter", "inline_container", "iostream error"))
+        return any(
+            word in str(failure) for word in ("PytorchStreamWriter", "inline_container", "iostream error")
+        )
     return isinstance(failure, (OSError, SafetensorError))
