@@ -92,7 +92,7 @@ def fill_checkpoint(trainer: Any, staging: Path) -> None:
         trainer._save_optimizer_and_scheduler(str(staging))
         if trainer.args.should_save:
             trainer._save_scaler(str(staging))
-            position.save(staging, positions, layout(trainer))
+            position.save(staging, positions, layout(trainer), trainer.args.gradient_accumulation_steps)
     if trainer.args.should_save:
         trainer.state.save_to_json(str(staging / files.TRAINER_STATE))
 

@@ -41,9 +41,11 @@ def found_in(
     return position.load(str(folder), state or TrainerState(), plan, layout, rank, seed=7)
 
 
-def write(folder: Path, micro_steps: int = 4, pending: tuple[float | None, ...] = (None, None)) -> None:
+def write(
+    folder: Path, micro_steps: int = 4, pending: tuple[float | None, ...] = (None, None), asked_steps: int = 2
+) -> None:
     """A checkpoint of two processes."""
-    position.save(folder, [progress_at(micro_steps, loss) for loss in pending], TWO)
+    position.save(folder, [progress_at(micro_steps, loss) for loss in pending], TWO, asked_steps)
     for rank in range(2):
         torch.manual_seed(rank)
         position.save_random_state(folder, random_state(), rank, 2)
@@ -129,6 +131,13 @@ def test_accumulation_keeps_the_global_batch(
         assert position.kept_accumulation(str(tmp_path), asked) == steps
     said = f"gradient_accumulation_steps={steps} instead of the {asked.accumulation_steps}"
     assert (said in caplog.text) is (steps != asked.accumulation_steps)
+
+
+def test_accumulation_that_was_chosen_once_stays(tmp_path: Path) -> None:
+    """The same command again, on as many processes, does not go back to what it says."""
+    write(tmp_path, asked_steps=16)
+    assert position.kept_accumulation(str(tmp_path), Layout(2, 16, 2)) == 2
+    assert position.kept_accumulation(str(tmp_path), Layout(2, 8, 2)) == 8  # changed on purpose
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 
 from tests import helpers
 from tests.contracts import world_size
-from tests.contracts.world_size import BREAKS_AT, DATA, samples_of_updates
+from tests.contracts.world_size import BREAKS_AT, DATA, BrokenOffError, break_off, samples_of_updates
 from tests.distributed.launch import run_ranks
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -108,7 +108,10 @@ def test_one_process_goes_on_with_the_same_batches(
 ) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    world_size.go_on(left_of(broken, tmp_path, list(DATA)))
+    left_of(broken, tmp_path, list(DATA))
+    with pytest.raises(BrokenOffError):  # once more, with a checkpoint that the one process has written
+        world_size.train(tmp_path / "map", at_break=break_off, breaks_at=9, resume=True)
+    world_size.go_on(tmp_path)
     for name in DATA:
         assert_same_run(tmp_path, whole, name)
 

@@ -96,6 +96,7 @@ def train(
     data: str = "map",
     model: Callable[[], nn.Module] = helpers.DictClassifier,
     at_break: Callable[[], None] | None = None,
+    breaks_at: int = BREAKS_AT,
     resume: bool = False,
     **arguments: Any,
 ) -> Found:
@@ -106,7 +107,7 @@ def train(
         class Keeper(lib.TrainerCallback):  # type: ignore[name-defined, misc]
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 ledger.close_update(state.global_step)
-                if at_break is not None and state.global_step == BREAKS_AT:
+                if at_break is not None and state.global_step == breaks_at:
                     at_break()
 
         torch.manual_seed(3)
@@ -129,11 +130,11 @@ def train(
 
 
 def samples_of_updates(folder: Path) -> dict[int, list[int]]:
-    """Samples of each update, of all processes that have written to `folder`; sorted."""
+    """Samples of each update, of all processes that have written to `folder`, sorted; of one done twice the last."""
     found: dict[int, list[int]] = {}
     for path in sorted(folder.glob("ledger-*.jsonl")):
-        for line in path.read_text().splitlines():
-            step, indices = json.loads(line)
+        of_process = dict(map(json.loads, path.read_text().splitlines()))
+        for step, indices in of_process.items():
             found[step] = sorted([*found.get(step, []), *indices])
     return found
 

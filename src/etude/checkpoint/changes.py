@@ -98,8 +98,8 @@ def _batch(before: Arguments, now: Arguments) -> Effect:
         a["per_device_train_batch_size"] * a["gradient_accumulation_steps"] * a.get(WORLD_SIZE, 1)
         for a in (before, now)
     ]
-    if sizes[0] == sizes[1]:
-        return Effect.HARMLESS
+    if sizes[0] == sizes[1] or before.get(WORLD_SIZE, 1) != now.get(WORLD_SIZE, 1):
+        return Effect.HARMLESS  # with other processes the global batch is kept, by other accumulation steps
     return Effect.NEW_ORDER if now["train_sampling_strategy"] in BY_LENGTH else Effect.CHANGES
 
 

@@ -6,7 +6,7 @@ import functools
 import io
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,18 @@ class SavedPosition:
 # Writing
 
 
-def save(folder: Path, progress_by_rank: list[dict[str, Any]], layout: Layout) -> None:
-    """Writes the positions in the data and running losses of all processes, and how they cut the data."""
-    content = {"format": 1, "layout": asdict(layout), "progress": progress_by_rank}
+def save(folder: Path, progress_by_rank: list[dict[str, Any]], layout: Layout, asked_steps: int) -> None:
+    """Writes the positions in the data and running losses of all processes, and how they cut the data.
+
+    Args:
+        asked_steps: accumulation steps of the arguments, which `layout` does not follow on another number of processes.
+    """
+    content = {
+        "format": 1,
+        "layout": asdict(layout),
+        "asked_accumulation_steps": asked_steps,
+        "progress": progress_by_rank,
+    }
     (folder / files.ETUDE_STATE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -116,6 +125,8 @@ def saved_layout(folder: str) -> Layout | None:
 def kept_accumulation(folder: str, asked: Layout, told: bool = True) -> int:
     """Accumulation steps of a run that goes on from a checkpoint: with other processes, the global batch stays.
 
+    With as many the arguments are followed, unless they are those that the run has not followed so far.
+
     Args:
         asked: what the arguments say.
         told: whether this process says that they are not followed.
@@ -124,8 +135,11 @@ def kept_accumulation(folder: str, asked: Layout, told: bool = True) -> int:
         CheckpointError: no number of accumulation steps gives the same global batch.
     """
     saved = saved_layout(folder)
-    if saved is None or saved.world_size == asked.world_size or saved.global_batch == asked.global_batch:
+    if saved is None or saved.global_batch == asked.global_batch:
         return asked.accumulation_steps
+    if saved.world_size == asked.world_size:
+        before = replace(saved, accumulation_steps=(_content(folder) or {})["asked_accumulation_steps"])
+        return saved.accumulation_steps if before == asked else asked.accumulation_steps
     at_once = asked.batch_size * asked.world_size
     steps, rest = divmod(saved.global_batch, at_once)
     if rest:
