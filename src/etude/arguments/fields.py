@@ -202,7 +202,9 @@ class DataFields:
     """How data is ordered and loaded."""
 
     dataloader_drop_last: bool = arg(False, "Leave out the samples that do not fill a last batch.")
-    dataloader_num_workers: int = arg(0, "Processes that load data; 0 loads in the training process.")
+    dataloader_num_workers: int | str = arg(
+        0, "Processes that load data; 0 loads in the training process, 'auto' goes by the cores."
+    )
     dataloader_pin_memory: bool = arg(True, "Load into page-locked memory where there is an accelerator.")
     dataloader_persistent_workers: bool = arg(False, "Keep the loading processes between epochs.")
     dataloader_prefetch_factor: int | None = arg(None, "Batches that each loading process keeps ready.")

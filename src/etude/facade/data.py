@@ -15,6 +15,7 @@ from etude.data.lengths import sample_lengths
 from etude.data.loader import LoaderSettings, eval_loader, has_length, is_iterable, num_samples, train_loader
 from etude.data.rebalance import BatchRebalanceSampler
 from etude.data.samplers import EpochSampler
+from etude.data.waiting import num_loading_processes
 from etude.errors import DataError
 from etude.facade.base import TrainerAttributes
 
@@ -178,7 +179,7 @@ class DataMethods(TrainerAttributes):
     def _loader_settings(self, is_kept: bool) -> LoaderSettings:
         args = self.args
         return LoaderSettings(
-            num_workers=args.dataloader_num_workers,
+            num_workers=num_loading_processes(args.dataloader_num_workers, self._etude.strategy.world.size),
             # without an accelerator there is nothing that page-locked memory would speed up
             pin_memory=args.dataloader_pin_memory and self._etude.strategy.device.type != "cpu",
             persistent_workers=args.dataloader_persistent_workers and is_kept,

@@ -14,6 +14,7 @@ from etude.checkpoint.writer import CheckpointWriter
 from etude.core.progress import Progress
 from etude.core.state import Plan, TrainerControl, TrainerState
 from etude.data.tokens import TokenCounter
+from etude.data.waiting import DataWait
 from etude.guards.nonfinite import HostGuard
 from etude.guards.preempt import Interruptions
 from etude.loops.accumulate import Accumulation
@@ -136,6 +137,7 @@ class Run:
     tokens: TokenCounter | None = None
     overrides: Overrides = Overrides()
     interruptions: Interruptions = field(default_factory=Interruptions)
+    waiting: DataWait = field(default_factory=DataWait)
     resume: ResumePoint | None = None
     start_time: float = 0.0
     first_step: int = 0

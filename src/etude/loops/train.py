@@ -11,6 +11,7 @@ from typing import Any
 from etude.core.rng import random_state, restore_random_state
 from etude.data.epoch import release, set_epoch, start_at, warn_of_shared_draws
 from etude.data.loader import any_batch
+from etude.data.waiting import advice
 from etude.guards.oom import empty_device_cache
 from etude.guards.preempt import STOP, EvaluationLeft, leave, reason
 from etude.loops.run import Run
@@ -23,6 +24,7 @@ def train(run: Run) -> None:
     """Runs epochs until the plan is fulfilled or a callback stops it."""
     try:
         epochs(run)
+        logger.info("%.1f %% of the time went by waiting for data.", 100 * run.waiting.share)
     finally:
         release(run.loader)
 
@@ -83,7 +85,9 @@ def updates(run: Run) -> int:
     make_up(run)
     steps = 0
     while hooks.state.global_step < run.plan.max_steps and not _stopped(run):
+        run.waiting.begin()
         window, num_items, spare = next_window(run, run.batches)
+        tell_of_waiting(run, run.waiting.end())
         if not window:
             break
         update(run, window, num_items, spare)
@@ -121,6 +125,12 @@ def open_epoch(run: Run) -> Iterator[Any]:
         warn_of_shared_draws(batches, resume.at_checkpoint)
         run.hooks._load_rng_state(resume.checkpoint)
     return batches
+
+
+def tell_of_waiting(run: Run, share: float | None) -> None:
+    """Says, once, that much of the time goes by waiting for data."""
+    if share is not None and run.strategy.world.is_main:
+        logger.warning("%s", advice(share, getattr(run.loader, "num_workers", 0)))
 
 
 def next_window(run: Run, batches: Iterator[Any]) -> tuple[list[Any], Any, int]:

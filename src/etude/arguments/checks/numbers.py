@@ -54,7 +54,9 @@ def in_range(args: Any) -> None:
     """Numbers are finite and in their range; None, where a field allows it, is in any."""
     for name, allowed in RANGES.items():
         value = getattr(args, name)
-        if value is not None and not (math.isfinite(value) and value in allowed):
+        if value is None or isinstance(value, str):
+            continue  # text stands for a number that is found later
+        if not (math.isfinite(value) and value in allowed):
             raise ConfigurationError(f"`{name}` must be a number {allowed}, it is {value!r}.")
 
 

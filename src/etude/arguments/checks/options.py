@@ -53,7 +53,11 @@ def recomputation(args: Any) -> None:
 
 def loader(args: Any) -> None:
     """Options of the loading processes need loading processes."""
-    if args.dataloader_num_workers > 0:
+    if isinstance(args.dataloader_num_workers, str) and args.dataloader_num_workers != "auto":
+        raise ConfigurationError(
+            f'`dataloader_num_workers` must be a whole number or "auto", it is {args.dataloader_num_workers!r}.'
+        )
+    if args.dataloader_num_workers != 0:
         return
     for name in (
         "dataloader_prefetch_factor",
