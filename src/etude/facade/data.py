@@ -18,6 +18,7 @@ from etude.data.samplers import EpochSampler
 from etude.data.waiting import num_loading_processes
 from etude.errors import DataError
 from etude.facade.base import TrainerAttributes
+from etude.facade.packing import packed_batches, packed_parts
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ class DataMethods(TrainerAttributes):
         """The global order of training samples, the same on every process; None for a stream."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         strategy = str(self.args.train_sampling_strategy)
+        if dataset is not None and self.args.packing:
+            return packed_batches(self, dataset)
         if dataset is None or not has_length(dataset):
             if dataset is not None and strategy in ("group_by_length", "batch_rebalance"):
                 logger.warning(
@@ -150,6 +153,8 @@ class DataMethods(TrainerAttributes):
             if dataloader_key is not None:
                 self._keep_loader(dataloader_key, loader, made_from)
             return loader
+        if self.args.packing:
+            dataset, collator = packed_parts(self, dataset, sampler, collator)
         return train_loader(
             dataset,
             sampler,
