@@ -140,9 +140,9 @@ def interruptions(trainer: Any) -> Interruptions:
 
 def saving_takes(trainer: Any) -> float:
     """Seconds that a checkpoint takes: those of the last one, or before the first an upper estimate by its size."""
-    measured: float | None = trainer._etude.writer.seconds_of_last_save
-    if measured is not None:
-        return measured
+    engine: Engine = trainer._etude
+    if engine.writer.seconds_of_last_save is not None:
+        return engine.writer.seconds_of_last_save + engine.mirror.seconds_of_last_upload
     weights: int = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
     return 4 * weights / SLOW_DISK  # weights and Adam's two moments, and some more
 

@@ -16,6 +16,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+import etude
 from etude import get_last_checkpoint
 from etude.checkpoint import storage as storing
 from etude.checkpoint.storage import Storage, is_url, local_folder
@@ -242,6 +243,14 @@ def test_a_file_that_arrives_cut_off_is_no_checkpoint(
 def test_an_impossible_url_is_refused(url: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         Storage(url)
+
+
+def test_a_url_that_was_made_a_path_is_refused() -> None:
+    """It has lost a slash, and would name a folder of this machine."""
+    with pytest.raises(ConfigurationError, match="a path cannot hold a URL .'s3:/bucket/run'"):
+        etude.TrainingArguments(Path("s3://bucket/run"))
+    assert etude.TrainingArguments(Path("some/run")).output_dir == "some/run"
+    assert etude.TrainingArguments("s3://bucket/run").output_dir == "s3://bucket/run"
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

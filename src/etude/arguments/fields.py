@@ -34,7 +34,7 @@ class OutputFields:
     """Where a run lives."""
 
     output_dir: str | None = arg(
-        None, "Folder of the run's checkpoints and log; 'trainer_output' if not given."
+        None, "Folder of the run's checkpoints and log, or its URL (s3://...); 'trainer_output' if not given."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import Enum
 from typing import Any
 
@@ -36,7 +37,9 @@ def plain_values(args: Any) -> None:
     """Defaults, lists and dictionaries in their one form."""
     if args.output_dir is None:
         args.output_dir = "trainer_output"
-    if isinstance(args.output_dir, (str, os.PathLike)):
+    if isinstance(args.output_dir, os.PathLike):
+        args.output_dir = _path(os.fspath(args.output_dir))
+    if isinstance(args.output_dir, str):
         args.output_dir = os.path.expanduser(args.output_dir)
     io.parse_json_fields(args)
     args.report_to = _names(args.report_to, nothing="none")
@@ -48,6 +51,17 @@ def plain_values(args: Any) -> None:
         args.max_grad_norm = 0.0
     _forget_masks(args)
     _mirror_aliases(args)
+
+
+def _path(path: str) -> str:
+    """A path that was given as one.
+
+    Raises:
+        ConfigurationError: it was made of a URL, of which a path keeps one of two slashes.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
+        raise ConfigurationError(f"`output_dir`: a path cannot hold a URL ({path!r}): give it as text.")
+    return path
 
 
 def _names(value: Any, nothing: str = "") -> Any:

@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ class Mirror:
 
     Attributes:
         local: the folder on this machine.
+        seconds_of_last_upload: of a checkpoint.
 
     Raises:
         ConfigurationError: the URL cannot be used.
@@ -75,6 +77,7 @@ class Mirror:
         self._told_of_skipping = False
         self._own: set[int] = set()
         self._sent: dict[Path, tuple[int, int]] = {}
+        self.seconds_of_last_upload = 0.0
         self.local = Path()
         self._storage: Storage | None = None
         self.open(output_dir)
@@ -183,7 +186,9 @@ class Mirror:
 
     def _work(self) -> None:
         while (upload := self._next()) is not None:
+            began = time.perf_counter()
             self._attempt(lambda: self._send(upload))
+            self.seconds_of_last_upload = time.perf_counter() - began
             shutil.rmtree(upload.folder, ignore_errors=True)
 
     def _next(self) -> Upload | None:
