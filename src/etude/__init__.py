@@ -43,6 +43,7 @@ _PUBLIC = {
     "IterableDatasetShard": "etude.data.divided",
     "LabelSmoother": "etude.models.smoothing",
     "LengthGroupedSampler": "etude.data.grouping",
+    "MixedDataset": "etude.data.mixing",
     "NotebookProgressCallback": "etude.callbacks.notebook",
     "OPTIMIZER_NAME": "etude.utilities",
     "OptimizerNames": "etude.core.names",
@@ -162,6 +163,7 @@ if TYPE_CHECKING:
     from etude.data.grouping import LengthGroupedSampler as LengthGroupedSampler
     from etude.data.grouping import get_length_grouped_indices as get_length_grouped_indices
     from etude.data.loader import has_length as has_length
+    from etude.data.mixing import MixedDataset as MixedDataset
     from etude.data.rebalance import BatchRebalanceSampler as BatchRebalanceSampler
     from etude.guards.oom import find_executable_batch_size as find_executable_batch_size
     from etude.guards.underflow import DebugUnderflowOverflow as DebugUnderflowOverflow

@@ -32,6 +32,7 @@ from etude.facade.data import DataMethods
 from etude.facade.evaluation import EvaluationMethods
 from etude.facade.hub import HubMethods
 from etude.facade.loop import LoopMethods
+from etude.facade.mixing import mix_fits
 from etude.facade.optim import OptimizerMethods
 from etude.facade.results import ResultMethods
 from etude.facade.steps import StepMethods
@@ -64,7 +65,8 @@ class Trainer(
         args: how; the defaults, in the folder "tmp_trainer", if not given.
         data_collator: makes a batch of a list of samples; pads with the tokenizer where `processing_class` is one, and
             stacks otherwise.
-        train_dataset: a map-style or iterable data set, or a `datasets.Dataset`.
+        train_dataset: a map-style or iterable data set, or a `datasets.Dataset`; or a dictionary of several by name,
+            which are mixed.
         eval_dataset: likewise, or a dictionary of several.
         processing_class: the tokenizer or processor, saved with the model.
         model_init: makes the model anew for each training, instead of `model`; may take the trial of a search.
@@ -105,6 +107,7 @@ class Trainer(
         construction.optimizers_fit(self.args, optimizers, optimizer_cls_and_kwargs, model_init)
         construction.collator_fits(data_collator)
         construction.data_fits(self.args, train_dataset, eval_dataset)
+        mix_fits(self, train_dataset)
         construction.best_metric_fits(self.args)
         construction.functions_fit(
             compute_metrics=compute_metrics,

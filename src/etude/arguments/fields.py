@@ -226,6 +226,16 @@ class DataFields:
     packing: bool = arg(False, "Several samples in one row, kept apart from each other; nothing is padded.")
     packing_length: int | None = arg(None, "Tokens of such a row; those of the longest sample if unset.")
     length_column_name: str = arg("length", "Column with the samples' lengths.")
+    mixing_weights: dict[str, float] | str | None = arg(
+        None, "Shares in which the data sets of `train_dataset={name: dataset}` are read; their sizes if unset."
+    )
+    mixing_temperature: float | None = arg(
+        None, "Instead of weights: the shares are the sizes to the power of 1 / temperature."
+    )
+    mixing_stop: str = arg(
+        "first_exhausted",
+        "When an epoch of a mix ends: first_exhausted, all (each has been read at least once) or steps (max_steps).",
+    )
 
 
 @dataclass

@@ -23,6 +23,7 @@ JSON_FIELDS = (
     "gradient_checkpointing_kwargs",
     "lr_scheduler_kwargs",
     "learning_rates",
+    "mixing_weights",
 )
 
 

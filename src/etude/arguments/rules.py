@@ -107,6 +107,7 @@ RULES = (
     options.schedule_options,
     options.recomputation,
     options.loader,
+    options.mixing,
     options.packing,
     options.global_batch,
     options.token_budget,

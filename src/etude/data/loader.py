@@ -12,7 +12,7 @@ from torch.utils.data.distributed import DistributedSampler
 from etude.core.world import World
 from etude.data.arrow import in_bulk
 from etude.data.divided import IterableDatasetShard
-from etude.data.samplers import EpochSampler, EvaluationBatches, GlobalBatchSampler, StepBatches
+from etude.data.samplers import EpochOrder, EpochSampler, EvaluationBatches, GlobalBatchSampler, StepBatches
 from etude.data.shards import RankShard, SeededDataset
 from etude.data.streams import StreamLoader
 from etude.data.workers import begin_training_worker, begin_worker
@@ -153,6 +153,9 @@ def any_batch(loader: Any) -> Any:
 
 
 def num_samples(loader: Any) -> int | None:
-    """Length of the loader's data set, or None."""
+    """Samples of an epoch of the loader: those of its data set, or of the order in which it is read; or None."""
+    sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    if isinstance(sampler, EpochOrder):
+        return len(sampler)  # type: ignore[arg-type]
     dataset = getattr(loader, "dataset", None)
     return len(dataset) if isinstance(dataset, Sized) and has_length(dataset) else None

@@ -28,7 +28,8 @@ def permuted(size: int, seed: int, epoch: int, start: int, stop: int) -> npt.NDA
         Indices, shape [stop - start]; the time for each does not depend on `size`.
     """
     if size <= SMALL:
-        return _whole(size, seed, epoch)[start:stop].copy()
+        part: npt.NDArray[np.int64] = _whole(size, seed, epoch)[start:stop].copy()
+        return part
     keys, side = _keys(size, seed, epoch), np.uint64(math.isqrt(size - 1) + 1)
     found = _network(np.arange(start, max(start, min(stop, size)), dtype=np.uint64), keys, side)
     while len(outside := np.flatnonzero(found >= np.uint64(size))):
@@ -47,18 +48,20 @@ def _whole(size: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 def _keys(size: int, seed: int, epoch: int) -> Numbers:
     # words of its own for the size: data sets of two sizes are not ordered alike
     entropy = [seed % 2**64, epoch, size]
-    return np.random.SeedSequence(entropy).generate_state(ROUNDS, np.uint64)
+    return np.random.SeedSequence(entropy).generate_state(ROUNDS, np.uint64).astype(np.uint64)
 
 
 def _network(positions: Numbers, keys: Numbers, side: np.uint64) -> Numbers:
     one, other = np.divmod(positions, side)
     for key in keys:
         one, other = other, (one + _hash(other ^ key) % side) % side
-    return one * side + other
+    mixed: Numbers = one * side + other
+    return mixed
 
 
 def _hash(numbers: Numbers) -> Numbers:
     """64 bits in which every bit of the number counts (the last steps of SplitMix64)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
+    hashed: Numbers = numbers ^ (numbers >> np.uint64(31))
+    return hashed

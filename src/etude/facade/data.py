@@ -12,12 +12,14 @@ from etude.core import signature
 from etude.data import columns
 from etude.data.grouping import LengthGroupedEpochSampler
 from etude.data.lengths import sample_lengths
+from etude.data.mixing import MixedDataset
 from etude.data.loader import LoaderSettings, eval_loader, has_length, is_iterable, num_samples, train_loader
 from etude.data.rebalance import BatchRebalanceSampler
 from etude.data.samplers import EpochSampler
 from etude.data.waiting import num_loading_processes
 from etude.errors import DataError
 from etude.facade.base import TrainerAttributes
+from etude.facade.mixing import mixed, training_data
 from etude.facade.packing import packed_batches, packed_parts
 
 logger = logging.getLogger(__name__)
@@ -30,10 +32,11 @@ class DataMethods(TrainerAttributes):
         """The loader of this process's share of the training data."""
         if self.train_dataset is None:
             raise DataError("Trainer: training requires a train_dataset.")
-        if has_length(self.train_dataset) and len(self.train_dataset) == 0:
+        dataset = training_data(self)
+        if has_length(dataset) and len(dataset) == 0:
             raise DataError("Trainer: the train_dataset has no sample; look at how it was filtered.")
         return self._get_dataloader(
-            dataset=self.train_dataset,
+            dataset=dataset,
             description="Training",
             batch_size=self._train_batch_size,
             sampler_fn=self._get_train_sampler,
@@ -75,7 +78,7 @@ class DataMethods(TrainerAttributes):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """The global order of training samples, the same on every process; None for a stream."""
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset = mixed(self.train_dataset, self.args) if train_dataset is None else train_dataset
         strategy = str(self.args.train_sampling_strategy)
         if dataset is not None and self.args.packing:
             return packed_batches(self, dataset)
@@ -86,6 +89,8 @@ class DataMethods(TrainerAttributes):
                     "`train_sampling_strategy='%s'` has no effect.", strategy,
                 )  # fmt: skip
             return None
+        if isinstance(dataset, MixedDataset):
+            return dataset.order(self._order_seed(), shuffle=strategy != "sequential")
         if strategy == "sequential":
             return SequentialSampler(dataset)
         if strategy == "random":

@@ -11,6 +11,7 @@ from typing import Any
 from etude.core.rng import random_state, restore_random_state
 from etude.data.epoch import release, set_epoch, start_at, warn_of_shared_draws
 from etude.data.loader import any_batch
+from etude.data.mixing import samples_read
 from etude.data.waiting import advice
 from etude.guards.oom import empty_device_cache
 from etude.guards.preempt import STOP, EvaluationLeft, leave, reason
@@ -261,6 +262,8 @@ def log_training(run: Run) -> None:
     if norm is not None:
         row["grad_norm"] = norm.item()
     row["learning_rate"] = run.hooks._get_learning_rate() if rate is None else rate
+    read = samples_read(run.loader, run.progress.epoch, run.progress.micro_steps)
+    row |= {f"samples_{name}": count for name, count in read.items()}
     run.hooks.store_flos()
     run.progress.mark_logged(state.global_step, loss_sum)
     run.hooks.log(row, run.start_time)

@@ -19,6 +19,7 @@ CHOICES: tuple[Choice, ...] = (
     ("log_level_replica", lambda value: [value], LOG_LEVELS),
     ("include_for_metrics", list, ("inputs", "loss")),
     ("include_num_input_tokens_seen", lambda value: [value], ("all", "non_padding", "no")),
+    ("mixing_stop", lambda value: [value], ("first_exhausted", "all", "steps")),
     ("debug", list, tuple(option.value for option in DebugOption)),
     ("dataloader_multiprocessing_context", lambda value: [value], ("fork", "spawn", "forkserver")),
     # also one a device, as in "cpu:gloo,cuda:nccl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from etude.errors import ConfigurationError
@@ -48,6 +49,22 @@ def recomputation(args: Any) -> None:
         raise ConfigurationError(
             "`activation_checkpointing_kwargs`: every_n_layers must be a whole number of at least 1, it is "
             f"{every!r}."
+        )
+
+
+def mixing(args: Any) -> None:
+    """The shares of a mix are numbers above 0, given in one way."""
+    weights, temperature = args.mixing_weights, args.mixing_temperature
+    if isinstance(weights, str) or any(not 0 < weight < math.inf for weight in (weights or {}).values()):
+        raise ConfigurationError(
+            "`mixing_weights` must be a dictionary, or JSON text of one, from the names of data sets to numbers "
+            f"above 0, it is {weights!r}."
+        )
+    if temperature is not None and not temperature > 0:
+        raise ConfigurationError(f"`mixing_temperature` must be a number above 0, it is {temperature!r}.")
+    if weights is not None and temperature is not None:
+        raise ConfigurationError(
+            "`mixing_weights` and `mixing_temperature` both say the shares: give one of them."
         )
 
 
