@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 from etude.arguments import TrainingArguments
 from etude.core import signature
 from etude.core.names import IntervalStrategy
+from etude.data.budget import BudgetSampler
 from etude.data.loader import has_length
+from etude.data.packing import PackedBatches
 from etude.errors import ConfigurationError, SetupError
 from etude.optim.assemble import own_groups
 from etude.optional import is_instance_of
@@ -165,11 +167,14 @@ def call_model_init(model_init: Callable[..., Any], trial: Any) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def budget_is_kept(args: Any, is_kept: bool) -> None:
+def batches_are_kept(args: Any, loader: Any) -> None:
     """A loader or a sampler of the user's own decides itself which samples are computed together."""
-    if args.max_tokens_per_batch is not None and not is_kept:
-        raise ConfigurationError(
-            "`max_tokens_per_batch` has no effect on a training loader or sampler of your own, which decides itself "
-            "which samples are computed together: leave it out, or do not override `get_train_dataloader` and "
-            "`_get_train_sampler`."
-        )
+    batches = getattr(loader, "batch_sampler", None)
+    options = (("max_tokens_per_batch", BudgetSampler), ("packing", PackedBatches))
+    for option, own in options:
+        if getattr(args, option) and not isinstance(batches, own):
+            raise ConfigurationError(
+                f"`{option}` has no effect on a training loader or sampler of your own, which decides itself which "
+                "samples are computed together: leave it out, or do not override `get_train_dataloader` and "
+                "`_get_train_sampler`."
+            )

@@ -82,6 +82,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     args: TrainingArguments = trainer.args
     saving.keep_global_batch(trainer, checkpoint)
     loader = trainer.get_train_dataloader()
+    construction.batches_are_kept(args, loader)
     plan = planned(trainer, loader)
     trainer.state = begin_state(trainer, plan, checkpoint)
     engine.store.begin(trainer.state.global_step)
@@ -119,12 +120,8 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
     if checkpoint is not None:
         restore(trainer, run, checkpoint)
     handler = trainer.callback_handler
-    handler.model, handler.optimizer, handler.lr_scheduler = (
-        trainer.model,
-        trainer.optimizer,
-        trainer.lr_scheduler,
-    )
-    handler.train_dataloader = loader
+    handler.model, handler.optimizer = trainer.model, trainer.optimizer
+    handler.lr_scheduler, handler.train_dataloader = trainer.lr_scheduler, loader
     return run
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import IterableDataset, SequentialSampler
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 import etude
 from etude.errors import ConfigurationError
@@ -145,6 +145,11 @@ class StreamWithLength(Stream):
         return 4
 
 
+class OwnLoader(etude.Trainer):
+    def get_train_dataloader(self) -> Any:
+        return DataLoader(self.train_dataset, batch_size=1, collate_fn=helpers.pad_texts)
+
+
 class OwnOrder(etude.Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return SequentialSampler(self.train_dataset)
@@ -165,8 +170,13 @@ def test_data_and_orders_that_cannot_be_packed_are_refused(tmp_path: Path) -> No
     with pytest.raises(ConfigurationError, match=r"packing_length=4.*raise it, or truncate"):
         trainer_of(built("gpt2"), tmp_path, rows_for("gpt2", 6), packing_length=4).train()
     arguments = helpers.training_arguments(etude, tmp_path, packing=True)
-    own = OwnOrder(model=built("gpt2"), args=arguments, train_dataset=rows_for("gpt2", 6))
+    own: etude.Trainer = OwnOrder(model=built("gpt2"), args=arguments, train_dataset=rows_for("gpt2", 6))
     with pytest.raises(ConfigurationError, match=r"packing=True.*your own SequentialSampler"):
+        own.train()
+    own = OwnLoader(model=built("gpt2"), args=arguments, train_dataset=rows_for("gpt2", 6))
+    with pytest.raises(
+        ConfigurationError, match=r"`packing` has no effect on a training loader.* of your own"
+    ):
         own.train()
 
 
