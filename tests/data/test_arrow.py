@@ -135,7 +135,7 @@ def compare(table: datasets.Dataset, collator: Any, rows: list[int]) -> bool:
 @given(st.integers(0, 2**32))
 def test_batches_are_those_of_the_collator(seed: int) -> None:
     random = Random(seed)
-    for _ in range(4):
+    for _ in range(2):
         table, collator = rearranged(draw_table(random), random), draw_collator(random)
         compare(table, collator, [random.randrange(len(table)) for _ in range(random.randint(1, 5))])
 

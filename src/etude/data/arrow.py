@@ -140,6 +140,10 @@ class BatchReader:
         self._dataset = dataset
         self._order = None if dataset._indices is None else Rows(dataset._indices.column(0))
         self._columns = {name: Rows(dataset.data.column(name)) for name in dataset.column_names}
+        first = next(iter(self._columns.values()), None)
+        for column in self._columns.values():
+            if first is not None and np.array_equal(column.begins, first.begins):
+                column.begins = first.begins  # the same object: rows are looked for once
 
     def batch(self, rows: list[int]) -> Any:
         """The batch of these rows of the data set.
@@ -151,8 +155,22 @@ class BatchReader:
         if not _is_plain_table(self._dataset) or places.min() < 0 or places.max() >= len(self._dataset):
             raise UnusualBatchError
         if self._order is not None:  # after shuffling, selecting, sorting
-            places = np.asarray(self._order.read(places)).astype(np.int64)
-        return self._make({name: column.read(places) for name, column in self._columns.items()})
+            found = self._order.read(*located(self._order.begins, places))
+            places = np.asarray(found).astype(np.int64)
+        where: dict[int, tuple[list[int], list[int]]] = {}
+        columns = {}
+        for name, column in self._columns.items():
+            key = id(column.begins)
+            if key not in where:
+                where[key] = located(column.begins, places)
+            columns[name] = column.read(*where[key])
+        return self._make(columns)
+
+
+def located(begins: np.ndarray, places: np.ndarray) -> tuple[list[int], list[int]]:
+    """Of each row, the number of the chunk that it is in, and its place there."""
+    numbers = begins.searchsorted(places, side="right") - 1
+    return numbers.tolist(), (places - begins[numbers]).tolist()
 
 
 class Rows:
@@ -160,35 +178,31 @@ class Rows:
 
     Args:
         column: a `pyarrow.ChunkedArray` of numbers or of lists of numbers.
+
+    Attributes:
+        begins: the number of the first row of each chunk.
     """
 
     def __init__(self, column: Any) -> None:
         self._column = column
         self._is_list = _is_list(column.type)
         sizes = [len(chunk) for chunk in column.iterchunks()]
-        self._begins = np.cumsum([0, *sizes[:-1]])
+        self.begins = np.cumsum([0, *sizes[:-1]])
         self._open: dict[int, Any] = {}
 
-    def read(self, places: np.ndarray) -> bulk.Column:
-        """The values at these places.
+    def read(self, numbers: list[int], places: list[int]) -> bulk.Column:
+        """The values at these places of the chunks with these numbers.
 
         Raises:
             UnusualBatchError: there are missing values near them.
         """
-        numbers = np.searchsorted(self._begins, places, side="right") - 1
-        inside = places - self._begins[numbers]
-        chunks = {number: self._chunk(number) for number in set(numbers.tolist())}
-        if len(chunks) == 1 and not self._is_list:
-            values: np.ndarray = next(iter(chunks.values()))[inside]
-            return values
-        found = [chunks[n][i] for n, i in zip(numbers.tolist(), inside.tolist(), strict=True)]
+        chunks = self._open
+        for number in numbers:
+            if number not in chunks:
+                chunk = self._column.chunk(number)
+                chunks[number] = ListChunk(chunk) if self._is_list else _numbers(chunk)
+        found = [chunks[number][place] for number, place in zip(numbers, places, strict=True)]
         return found if self._is_list else np.array(found)
-
-    def _chunk(self, number: int) -> Any:
-        if number not in self._open:
-            chunk = self._column.chunk(number)
-            self._open[number] = ListChunk(chunk) if self._is_list else _numbers(chunk)
-        return self._open[number]
 
 
 class ListChunk:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from etude.data.collators.base import filled, rounded_up
+from etude.data.collators.base import rounded_up
 from etude.data.collators.default import LABEL_KEYS, DefaultDataCollator, default_data_collator
 from etude.data.collators.padding import DataCollatorWithPadding
 from etude.data.collators.seq2seq import DataCollatorForSeq2Seq
 from etude.data.collators.token_classification import DataCollatorForTokenClassification
-from etude.errors import DataError
 
 # A column of a batch: one number a sample, or one array of whole numbers a sample.
 Column = np.ndarray | list[np.ndarray]
@@ -190,12 +189,18 @@ def _width(collator: Any, longest: int) -> int:
 
 
 def _filled(rows: list[np.ndarray], width: int, padding: int, side: str) -> np.ndarray:
-    if width == 0:  # without a number nothing says of which kind they are
+    """The rows as one array, filled up to `width`; as `collators.base.filled` does, of arrays and with less ado."""
+    lengths = [len(row) for row in rows]
+    if width == 0 or max(lengths) > width:  # without a number nothing says of which kind they are
         raise UnusualBatchError
-    try:
-        return filled(rows, width, padding, side)
-    except DataError as error:
-        raise UnusualBatchError from error
+    block = np.empty((len(rows), width), dtype=np.int64)
+    block.fill(padding)
+    for i, length in enumerate(lengths):
+        if side == "right":
+            block[i, :length] = rows[i]
+        else:
+            block[i, width - length :] = rows[i]
+    return block
 
 
 def _block(values: Column) -> np.ndarray:
