@@ -208,6 +208,7 @@ def departure(run: Run, wish: int) -> BaseException:
     else:
         kept = f"checkpoint-{step} is " + ("written" if run.writer.has_written(step) else "NOT written")
     left = leave(wish, step)
+    run.strategy.part_at_exit()
     if run.strategy.world.is_main:
         logger.warning("Stopped at step %d of %d by %s: %s.", step, run.plan.max_steps, reason(wish), kept)
     return left

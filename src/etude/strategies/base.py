@@ -71,5 +71,8 @@ class Strategy:
         """A new place where the processes leave text for each other; None where there is but one process."""
         return None
 
+    def part_at_exit(self) -> None:
+        """Has this process leave the others in order when it ends. Call it where all of them are about to end."""
+
     def barrier(self) -> None:
         """Waits until every process is here."""

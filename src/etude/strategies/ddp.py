@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -109,6 +110,10 @@ class DDPStrategy(Strategy):
         store: Any = dist.distributed_c10d._get_default_store()
         return PrefixStore(f"etude/{next(_boards)}", store.clone())
 
+    def part_at_exit(self) -> None:
+        # a process that ends with its threads for communication running may be aborted, and lose its exit code
+        atexit.register(_part)
+
     def barrier(self) -> None:
         dist.barrier(group=self._control)
 
@@ -130,3 +135,8 @@ def gather_objects(value: Any, size: int, group: dist.ProcessGroup | None) -> li
     values: list[Any] = [None] * size
     dist.all_gather_object(values, value, group=group)
     return values
+
+
+def _part() -> None:
+    if dist.is_initialized():  # the script may have done it
+        dist.destroy_process_group()
