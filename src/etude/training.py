@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from etude.arguments import TrainingArguments
 from etude.checkpoint import resume
 from etude.checkpoint.contents import restored_callbacks
 from etude.core.interval import aligned
-from etude.core.names import DebugOption, NonFinitePolicy, SaveStrategy
+from etude.core.names import DebugOption, NonFinitePolicy, SaveErrorPolicy, SaveStrategy
 from etude.core.outputs import TrainOutput
 from etude.core.progress import Progress
 from etude.core.rng import following
@@ -270,6 +271,9 @@ def finish(trainer: Any, run: Run) -> TrainOutput:
     trainer.is_in_train = False
     trainer._memory_tracker.stop_and_update_metrics(metrics, "train")
     trainer.log(metrics)
+    best = state.best_model_checkpoint
+    if best is not None and not os.path.isdir(best) and args.on_save_error == SaveErrorPolicy.CONTINUE:
+        state.best_model_checkpoint = None  # it could not be written, which was told
     if args.load_best_model_at_end and state.best_model_checkpoint is not None:
         trainer._load_best_model()
     elif args.load_best_model_at_end and state.best_metric is not None:

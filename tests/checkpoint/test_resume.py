@@ -100,3 +100,30 @@ def test_a_single_callback_is_not_a_list() -> None:
     assert saved == {"Counting": Counting(count=3).state()}
     one, two = contents.restored_callbacks([Counting(count=0)] * 2, TrainerState(stateful_callbacks=saved))[0]
     assert (one.count, two.count) == (3, 0)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_the_optimizer_does_not_hang_on_its_files(
+    on_device: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint may be removed, or written anew, while the run goes on from it."""
+    monkeypatch.setattr(resume, "_is_on_a_device", lambda optimizer: on_device)
+
+    def stepped() -> tuple[Any, Any]:
+        weight = torch.nn.Parameter(torch.ones(5000))
+        optimizer = torch.optim.AdamW([weight])
+        weight.sum().backward()
+        optimizer.step()
+        return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
+
+    optimizer, schedule = stepped()
+    expected = optimizer.state_dict()["state"][0]["exp_avg"].clone()
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    torch.save(schedule.state_dict(), tmp_path / "scheduler.pt")
+    again, schedule = stepped()
+    resume.load_optimizer(str(tmp_path), again, schedule)
+    path = tmp_path / "optimizer.pt"
+    path.write_bytes(bytes(path.stat().st_size))  # in place: a mapping would see it
+    state = again.state_dict()["state"][0]
+    assert torch.equal(state["exp_avg"], expected)
+    assert state["step"] == 1

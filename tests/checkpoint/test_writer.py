@@ -509,3 +509,18 @@ def test_a_checkpoint_saved_by_hand_is_there_at_once(tmp_path: Path) -> None:
         trainer.train()
         trainer._save_checkpoint(trainer.model, trial=None)
     assert visible_checkpoints(tmp_path) == ["checkpoint-2"]
+
+
+def test_a_best_model_that_could_not_be_saved_does_not_end_the_training_with_an_error(
+    tmp_path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor are the other checkpoints removed for its sake."""
+    disk.errors += [FULL] * 2
+    scenario = BASE.having(
+        on_save_error="continue", save_total_limit=1, load_best_model_at_end=True, eval_steps=3, max_steps=6
+    )
+    with helpers.library("etude") as lib, caplog.at_level(logging.WARNING):
+        trainer = build(scenario, tmp_path, lib)
+        trainer.train()
+    assert visible_checkpoints(tmp_path) == []
+    assert "there is no checkpoint of the best" in caplog.text

@@ -12,6 +12,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,11 +28,19 @@ from tests.faults.torture import Outcome
 LONG = SCENARIO.having(max_steps=8)
 
 
+def written() -> None:
+    """Wait until no checkpoint is being written."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("checkpoint-"):
+            thread.join()
+
+
 def make_sweeper(lib: ModuleType, ballast: Path, step: int) -> Any:
     """Somebody who makes room at a step."""
 
     def on_step_end(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == step:
+            written()
             ballast.unlink()
 
     return type("Sweeper", (lib.TrainerCallback,), {"on_step_end": on_step_end})()

@@ -18,6 +18,7 @@ from etude.errors import CheckpointError
 from tests import helpers
 from tests.contracts.resuming import assert_same_run, build, finish, visible_checkpoints
 from tests.distributed.launch import REPOSITORY, child_environment
+from tests.faults.full_disk import written
 from tests.faults.sweep import SCENARIO, broken, litter
 
 ALONE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -89,6 +90,8 @@ class Room:
 
     def callback(self, lib: Any) -> Any:
         def on_step_begin(_: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step in (self.until, self.again):
+                written()
             if state.global_step == self.until:
                 self.limit = no_file_above(5000)
                 self.limit.__enter__()

@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from etude.checkpoint import files
 from etude.checkpoint.sharding import joined, optimizer_files
 from etude.checkpoint.tensors import load_tensors
@@ -36,8 +38,25 @@ def load_optimizer(folder: str, optimizer: Any, scheduler: Any) -> None:
             f"{folder} has no {missing}, so the run cannot go on as it was (was it written with save_only_model?). To "
             "go on with a fresh optimizer, set resume_with_fresh_optimizer=True."
         )
-    _load_into(optimizer, joined([load_tensors(path) for path in parts]), parts[0])
+    elsewhere = _is_on_a_device(optimizer)
+    _load_into(optimizer, joined([load_tensors(path, mapped=elsewhere) for path in parts]), parts[0])
+    if elsewhere:
+        _leave_files(optimizer)
     _load_into(scheduler, load_tensors(schedule), schedule)
+
+
+def _is_on_a_device(optimizer: Any) -> bool:
+    """Whether the state goes to a device, tensor by tensor: the host then needs no memory for all of it."""
+    groups = getattr(optimizer, "param_groups", [])
+    return any(parameter.device.type != "cpu" for group in groups for parameter in group["params"])
+
+
+def _leave_files(optimizer: Any) -> None:
+    """Copies what has stayed on the host, as counts of steps do: files that are mapped may be removed."""
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.device.type == "cpu":
+                state[name] = value.clone()
 
 
 def _load_into(part: Any, state: Any, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ import torch
 from etude.errors import CheckpointError
 
 
-def load_tensors(path: Path) -> Any:
+def load_tensors(path: Path, mapped: bool = False) -> Any:
     """Tensors, on the host, and plain values in any nesting.
+
+    Args:
+        mapped: the tensors are windows on the file, for those who copy them at once.
 
     Raises:
         CheckpointError: the file holds anything else, or cannot be read.
     """
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            mapped = mapped and zipfile.is_zipfile(path)  # as PyTorch writes since 1.6
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds {_others(path)}: only running code that the file names could bring that back, which is "
