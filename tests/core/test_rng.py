@@ -169,6 +169,17 @@ def test_parts_with_generators_of_their_own_are_followed_for_a_while() -> None:
     assert first.draw() != expected[0]
 
 
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [(random.random, "Python's"), (np.random.rand, "NumPy's"), (lambda: torch.rand(1), "PyTorch's"), (int, None)],
+)
+def test_who_has_drawn_is_seen(draw: Any, name: str | None) -> None:
+    with rng.undisturbed():
+        before = rng.random_state()
+        draw()
+        assert rng.moved(before, rng.random_state()) == ([] if name is None else [name])
+
+
 def test_a_process_knows_the_seed_of_the_batch_that_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rng, "_batch_seed", None)
     with rng.undisturbed():
