@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,7 @@ def test_parts_with_generators_of_their_own_are_followed_for_a_while() -> None:
     ("draw", "name"),
     [(random.random, "Python's"), (np.random.rand, "NumPy's"), (lambda: torch.rand(1), "PyTorch's"), (int, None)],
 )
-def test_who_has_drawn_is_seen(draw: Any, name: str | None) -> None:
+def test_who_has_drawn_is_seen(draw: Callable[[], object], name: str | None) -> None:
     with rng.undisturbed():
         before = rng.random_state()
         draw()
