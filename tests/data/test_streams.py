@@ -234,6 +234,21 @@ def test_a_resumed_epoch_can_be_left_again_and_later_ones_are_whole() -> None:
         assert said(list(entered(last, 2))) == epochs[2]
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("data", [Numbers(), list(range(9))], ids=["stream", "map"])
+def test_processes_that_live_on_draw_a_seed_in_the_first_epoch_alone(data: Any, epoch: int) -> None:
+    """A run that begins in a later one draws none, as the run that it goes on from."""
+    order = torch.utils.data.SequentialSampler(data) if isinstance(data, list) else None
+    settings = LoaderSettings(num_workers=1, persistent_workers=True)
+    loader = train_loader(
+        data, order, list, batch_size=3, drop_last=False, seed=5, world=ALONE, settings=settings
+    )
+    before = torch.random.get_rng_state()
+    list(entered(loader, epoch))
+    assert torch.equal(torch.random.get_rng_state(), before) is (epoch > 0)
+    walking.release(loader)
+
+
 @pytest.mark.parametrize("stream", [Numbers, Stateful])
 @pytest.mark.parametrize("size", [20, 24, 27])
 def test_ranks_go_on_together(stream: Any, size: int) -> None:
