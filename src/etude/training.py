@@ -22,6 +22,7 @@ from etude.core.rng import following
 from etude.core.signature import count_parameters
 from etude.core.speed import speed_metrics
 from etude.core.state import Plan, TrainerState
+from etude.data.budget import BudgetSampler
 from etude.data.epoch import samples_of
 from etude.data.loader import has_length
 from etude.engine import Engine
@@ -117,6 +118,7 @@ def assemble(trainer: Any, checkpoint: str | None, ignore_keys: list[str] | None
         writer=engine.writer,
         tokens=preparation.token_counter(trainer),
         overrides=loop_overrides(trainer),
+        budgeted=isinstance(getattr(loader, "batch_sampler", None), BudgetSampler),
     )
     if checkpoint is not None:
         restore(trainer, run, checkpoint)

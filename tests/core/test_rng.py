@@ -172,7 +172,12 @@ def test_parts_with_generators_of_their_own_are_followed_for_a_while() -> None:
 
 @pytest.mark.parametrize(
     ("draw", "name"),
-    [(random.random, "Python's"), (np.random.rand, "NumPy's"), (lambda: torch.rand(1), "PyTorch's"), (int, None)],
+    [
+        (random.random, "Python's"),
+        (np.random.rand, "NumPy's"),
+        (lambda: torch.rand(1), "PyTorch's"),
+        (int, None),
+    ],
 )
 def test_who_has_drawn_is_seen(draw: Callable[[], object], name: str | None) -> None:
     with rng.undisturbed():

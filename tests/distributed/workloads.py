@@ -116,7 +116,9 @@ class BatchAccuracy:
 
     def __call__(self, prediction: Any, compute_result: bool) -> dict[str, float]:
         self.right += (prediction.predictions.argmax(-1) == prediction.label_ids).tolist()
-        return {"accuracy": sum(self.right) / len(self.right), "seen": len(self.right)} if compute_result else {}
+        return (
+            {"accuracy": sum(self.right) / len(self.right), "seen": len(self.right)} if compute_result else {}
+        )
 
 
 def evaluate_by_batch(folder: Path, size: int) -> dict[str, float]:

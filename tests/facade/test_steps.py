@@ -44,7 +44,9 @@ def test_the_mode_is_not_walked_again_while_it_does_not_change(tmp_path: Path) -
     """A submodule that a callback has put into evaluation mode stays there."""
 
     class Freeze(etude.TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        def on_train_begin(
+            self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+        ) -> None:
             model.body[3].eval()
 
     trainer = etude.Trainer(

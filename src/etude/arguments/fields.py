@@ -217,8 +217,8 @@ class DataFields:
     train_sampling_strategy: str = arg("random", "Order of training samples: random, sequential, ...")
     max_tokens_per_batch: int | None = arg(
         None,
-        "Cut each global batch into micro-batches of samples of similar length, with at most so many padded tokens. The "
-        "samples of an update, and its result, stay the same.",
+        "Cut each global batch into micro-batches of samples of similar length, with at most so many padded tokens. "
+        "The samples of an update, and its result, stay the same.",
     )
     global_train_batch_size: int | None = arg(
         None, "Samples of one update, of all processes; sets gradient_accumulation_steps."
@@ -227,7 +227,8 @@ class DataFields:
     packing_length: int | None = arg(None, "Tokens of such a row; those of the longest sample if unset.")
     length_column_name: str = arg("length", "Column with the samples' lengths.")
     mixing_weights: dict[str, float] | str | None = arg(
-        None, "Shares in which the data sets of `train_dataset={name: dataset}` are read; their sizes if unset."
+        None,
+        "Shares in which the data sets of `train_dataset={name: dataset}` are read; their sizes if unset.",
     )
     mixing_temperature: float | None = arg(
         None, "Instead of weights: the shares are the sizes to the power of 1 / temperature."

@@ -49,7 +49,8 @@ HARMLESS = names("""
     dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor dataloader_in_order
     dataloader_multiprocessing_context
     activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing gradient_checkpointing_kwargs
-    max_tokens_per_batch global_train_batch_size torch_empty_cache_steps ddp_backend ddp_timeout ddp_find_unused_parameters ddp_bucket_cap_mb
+    max_tokens_per_batch global_train_batch_size
+    torch_empty_cache_steps ddp_backend ddp_timeout ddp_find_unused_parameters ddp_bucket_cap_mb
     ddp_broadcast_buffers ddp_static_graph local_rank accelerator_config debug use_cpu auto_find_batch_size
     predict_with_generate generation_max_length generation_num_beams generation_config
 """)
@@ -62,7 +63,9 @@ CHANGES = names("""
     ignore_data_skip dataloader_drop_last dataloader_num_workers remove_unused_columns label_names
     fsdp fsdp_config deepspeed parallelism_config sortish_sampler
 """)
-NEW_ORDER = names("packing packing_length train_sampling_strategy mixing_weights mixing_temperature mixing_stop")
+NEW_ORDER = names(
+    "packing packing_length train_sampling_strategy mixing_weights mixing_temperature mixing_stop"
+)
 NEW_OPTIMIZER = names("optim_target_modules learning_rates layerwise_lr_decay")
 # Optimizers with the same state, in which it is written who computes the step.
 SAME_STATE = (

@@ -138,7 +138,9 @@ def kept_accumulation(folder: str, asked: Layout, told: bool = True) -> int:
     if saved is None or saved.global_batch == asked.global_batch:
         return asked.accumulation_steps
     if saved.world_size == asked.world_size:
-        before = replace(saved, accumulation_steps=(_content(folder) or {}).get("asked_accumulation_steps", 0))
+        before = replace(
+            saved, accumulation_steps=(_content(folder) or {}).get("asked_accumulation_steps", 0)
+        )
         return saved.accumulation_steps if before == asked else asked.accumulation_steps
     at_once = asked.batch_size * asked.world_size
     steps, rest = divmod(saved.global_batch, at_once)

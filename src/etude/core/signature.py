@@ -32,7 +32,11 @@ def _forward_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
 def label_names(model: nn.Module) -> list[str]:
     """Arguments of forward that are labels: named so, or the positions of question answering."""
     names = list(_forward_parameters(model))
-    positions = ("start_positions", "end_positions") if "QuestionAnswering" in type(base_model(model)).__name__ else ()
+    positions = (
+        ("start_positions", "end_positions")
+        if "QuestionAnswering" in type(base_model(model)).__name__
+        else ()
+    )
     return [name for name in names if "label" in name or name in positions]
 
 

@@ -11,6 +11,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from etude.core.world import World
 from etude.data.arrow import in_bulk
+from etude.data.budget import BudgetSampler, CollateGroups, Groups
 from etude.data.divided import IterableDatasetShard
 from etude.data.samplers import EpochOrder, EpochSampler, EvaluationBatches, GlobalBatchSampler, StepBatches
 from etude.data.shards import RankShard, SeededDataset
@@ -75,6 +76,9 @@ def train_loader(
     if isinstance(sampler, BatchSampler):
         return DataLoader(dataset, batch_sampler=sampler, **options)
     dataset, options["collate_fn"] = in_bulk(dataset, collate_fn)
+    if isinstance(sampler, BudgetSampler):
+        options["collate_fn"] = CollateGroups(options["collate_fn"])
+        return _of_steps(Groups(dataset), sampler, seed, options)
     if isinstance(sampler, StepBatches):
         batches = sampler
     else:
@@ -149,6 +153,8 @@ def any_batch(loader: Any) -> Any:
             "A process has no sample of the training stream while others have: the stream needs at least as many "
             "samples as there are processes."
         )
+    if isinstance(loader.collate_fn, CollateGroups):
+        return loader.collate_fn([dataset[[0]]])[0]
     return loader.collate_fn([dataset[0]])
 
 

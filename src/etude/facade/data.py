@@ -10,17 +10,19 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from etude.core import signature
 from etude.data import columns
+from etude.data.budget import BudgetSampler, launch_cost
 from etude.data.grouping import LengthGroupedEpochSampler
 from etude.data.lengths import sample_lengths
-from etude.data.mixing import MixedDataset
 from etude.data.loader import LoaderSettings, eval_loader, has_length, is_iterable, num_samples, train_loader
+from etude.data.mixing import MixedDataset
 from etude.data.rebalance import BatchRebalanceSampler
 from etude.data.samplers import EpochSampler
 from etude.data.waiting import num_loading_processes
-from etude.errors import DataError
+from etude.errors import ConfigurationError, DataError
 from etude.facade.base import TrainerAttributes
 from etude.facade.mixing import mixed, training_data
 from etude.facade.packing import packed_batches, packed_parts
+from etude.models.independence import require_independent_samples
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ class DataMethods(TrainerAttributes):
         """The loader of this process's share of the training data."""
         if self.train_dataset is None:
             raise DataError("Trainer: training requires a train_dataset.")
+        if self.args.max_tokens_per_batch is not None:
+            self._check_token_budget(self.train_dataset)
         dataset = training_data(self)
         if has_length(dataset) and len(dataset) == 0:
             raise DataError("Trainer: the train_dataset has no sample; look at how it was filtered.")
@@ -89,16 +93,33 @@ class DataMethods(TrainerAttributes):
                     "`train_sampling_strategy='%s'` has no effect.", strategy,
                 )  # fmt: skip
             return None
+        by_length = strategy in ("group_by_length", "batch_rebalance")
+        order: Any = EpochSampler(dataset, self._order_seed())
         if isinstance(dataset, MixedDataset):
-            return dataset.order(self._order_seed(), shuffle=strategy != "sequential")
-        if strategy == "sequential":
-            return SequentialSampler(dataset)
-        if strategy == "random":
-            return EpochSampler(dataset, self._order_seed())
+            order = dataset.order(self._order_seed(), shuffle=strategy != "sequential")
+        elif strategy == "sequential":
+            order = SequentialSampler(dataset)
+        if by_length or self.args.max_tokens_per_batch is not None:
+            return self._sampler_by_length(dataset, strategy, order)
+        return order
+
+    def _sampler_by_length(self, dataset: Any, strategy: str, order: Any) -> Any:
         lengths = sample_lengths(dataset, self.args.length_column_name, self._counted_input())
-        world = self._etude.strategy.world
+        world, device = self._etude.strategy.world, self._etude.strategy.device
         steps = self._etude.kept_accumulation or self.args.gradient_accumulation_steps
         global_batch = self._train_batch_size * steps * world.size
+        shape: dict[str, Any] = {"rank": world.rank, "drop_last": self.args.dataloader_drop_last}
+        if self.args.max_tokens_per_batch is not None:
+            return BudgetSampler(
+                order,
+                lengths,
+                self._train_batch_size,
+                steps,
+                max_tokens=self.args.max_tokens_per_batch,
+                launch_cost=launch_cost(device.type),
+                world_size=world.size,
+                **shape,
+            )
         if strategy == "group_by_length":
             return LengthGroupedEpochSampler(global_batch, lengths, self._order_seed())
         return BatchRebalanceSampler(
@@ -107,9 +128,16 @@ class DataMethods(TrainerAttributes):
             dp_size=world.size,
             grad_accum=steps,
             seed=self._order_seed(),
-            rank=world.rank,
-            drop_last=self.args.dataloader_drop_last,
+            **shape,
         )
+
+    def _check_token_budget(self, dataset: Any) -> None:
+        if not has_length(dataset):
+            raise ConfigurationError(
+                "`max_tokens_per_batch` needs a map-style data set: the lengths of a stream are not known beforehand. "
+                "Leave it out, or load the data."
+            )
+        require_independent_samples(self.model, "max_tokens_per_batch")
 
     def _counted_input(self) -> str:
         """Key of what a sample's length is that of."""

@@ -61,7 +61,9 @@ class FileMethods(TrainerAttributes):
             if self.args.should_save:
                 contents.save_optimizer(draft, self.optimizer, 0, 1)
         else:
-            contents.save_optimizer(draft, self.optimizer, engine.strategy.world.rank, engine.strategy.world.size)
+            contents.save_optimizer(
+                draft, self.optimizer, engine.strategy.world.rank, engine.strategy.world.size
+            )
         if self.args.should_save:
             contents.save_schedule(draft.folder, self.lr_scheduler)
 
@@ -92,7 +94,10 @@ class FileMethods(TrainerAttributes):
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Says which weights a subclass's own `_load_from_checkpoint` did not find, or had no place for."""
         shared = set(getattr(self.model, "_keys_to_ignore_on_save", None) or ())
-        for what, keys in (("lacks", load_result.missing_keys), ("has too many", load_result.unexpected_keys)):
+        for what, keys in (
+            ("lacks", load_result.missing_keys),
+            ("has too many", load_result.unexpected_keys),
+        ):
             if told := sorted(set(keys) - shared):
                 logger.warning("The checkpoint %s weights: %s.", what, ", ".join(told))
 

@@ -126,7 +126,8 @@ def packing(args: Any) -> None:
         return
     if str(args.train_sampling_strategy) not in ("random", "sequential"):
         raise ConfigurationError(
-            f"`packing=True` goes by length itself: leave out `train_sampling_strategy='{args.train_sampling_strategy}'`."
+            "`packing=True` goes by length itself: leave out "
+            f"`train_sampling_strategy='{args.train_sampling_strategy}'`."
         )
     if getattr(args, "max_tokens_per_batch", None) is not None:
         raise ConfigurationError(
