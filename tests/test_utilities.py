@@ -180,6 +180,7 @@ def gathering(folder: Path) -> None:
     torch.save(utilities.nested_gather(mine, etude.ParallelMode.DISTRIBUTED), folder / f"all-{rank}.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_processes_gather_and_take_turns(tmp_path: Path) -> None:
     run_ranks(gathering, tmp_path, world=2)

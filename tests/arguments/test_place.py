@@ -39,6 +39,7 @@ def test_one_process_goes_first_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_the_main_process_goes_first(tmp_path: Path) -> None:
     """Before a Trainer is there, with an error inside, and with a Trainer afterwards."""

@@ -13,7 +13,7 @@ from tests import helpers
 from tests.distributed.launch import run_ranks
 from tests.parity.runner import DICT, build_trainer
 
-pytestmark = [pytest.mark.distributed, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.distributed, pytest.mark.slow, pytest.mark.timeout(200)]
 SAVING = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1, "save_on_each_node": True}
 
 
