@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -21,3 +23,11 @@ torch.set_num_threads(1)
 
 # Their assertions explain themselves like those of the tests.
 pytest.register_assert_rewrite("tests.helpers", "tests.parity.runner", "tests.contracts.resuming")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_are_heard() -> Iterator[None]:
+    """A shell that runs the tests in the background makes them, and the processes they start, deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
